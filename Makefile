@@ -1,0 +1,35 @@
+# On a fresh machine: `make demo` or `make test`. Nothing else is needed but Python 3.11 or newer.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test lint clean
+.DELETE_ON_ERROR:
+
+demo: $(STAMP)
+	"$(BIN)/python" examples/demo.py
+
+test: $(STAMP)
+	"$(BIN)/coverage" erase
+	"$(BIN)/python" -m pytest --cov --cov-report=term-missing:skip-covered
+
+lint: $(VENV)/.linted
+	"$(BIN)/ruff" check .
+	"$(BIN)/ruff" format --check .
+	"$(BIN)/python" -m mypy
+	"$(BIN)/pyright"
+	"$(BIN)/pyright" --ignoreexternal --verifytypes tocsin
+	"$(BIN)/lint-imports"
+
+$(STAMP): pyproject.toml
+	"$(PYTHON)" -m venv "$(VENV)"
+	"$(BIN)/python" -m pip install --quiet --editable ".[test]"
+	@touch "$(STAMP)"
+
+$(VENV)/.linted: $(STAMP)
+	"$(BIN)/python" -m pip install --quiet --editable ".[lint]"
+	@touch "$@"
+
+clean:
+	rm -rf "$(VENV)" .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,54 @@
+"""Notifier chains for Python: ordered, named subscribers that can veto, on asyncio and trio.
+
+The layers, each importing only from those above it::
+
+    results  errors  _typing                 what is said
+    block  report  table  loops  ancestry    what there is
+    careful  walk  slots  pacing  locks      how it is walked and guarded
+    filters  scopes                          who may come, and who owns them
+    core  admission  base                    what the four flavours share
+    sync_base  async_base  chains            the four flavours
+    bus
+    panic  modules
+    cli
+"""
+
+from .block import BlockOptions as BlockOptions
+from .block import NotifierBlock as NotifierBlock
+from .block import block as block
+from .chains import AtomicChain as AtomicChain
+from .chains import BlockingChain as BlockingChain
+from .chains import RawChain as RawChain
+from .chains import SrcuChain as SrcuChain
+from .errors import AlreadyRegisteredError as AlreadyRegisteredError
+from .errors import AsyncCallbackError as AsyncCallbackError
+from .errors import FilterError as FilterError
+from .errors import InvalidResultError as InvalidResultError
+from .errors import InvalidTypeError as InvalidTypeError
+from .errors import InvalidValueError as InvalidValueError
+from .errors import NotRegisteredError as NotRegisteredError
+from .errors import PriorityInUseError as PriorityInUseError
+from .errors import RegistrationError as RegistrationError
+from .errors import RegistrationVetoedError as RegistrationVetoedError
+from .errors import RollbackError as RollbackError
+from .errors import ScopeClosedError as ScopeClosedError
+from .errors import TocsinError as TocsinError
+from .errors import VetoError as VetoError
+from .errors import WouldDeadlockError as WouldDeadlockError
+from .errors import WrongLoopError as WrongLoopError
+from .errors import raise_for_result as raise_for_result
+from .filters import NameFilter as NameFilter
+from .protocol import AnyChain as AnyChain
+from .report import BlockCall as BlockCall
+from .report import CallReport as CallReport
+from .report import ChainStatistics as ChainStatistics
+from .results import NOTIFY_BAD as NOTIFY_BAD
+from .results import NOTIFY_DONE as NOTIFY_DONE
+from .results import NOTIFY_OK as NOTIFY_OK
+from .results import NOTIFY_STOP as NOTIFY_STOP
+from .results import NOTIFY_STOP_MASK as NOTIFY_STOP_MASK
+from .results import NotifyResult as NotifyResult
+from .results import describe_result as describe_result
+from .results import notifier_from_errno as notifier_from_errno
+from .results import notifier_to_errno as notifier_to_errno
+from .scopes import Scope as Scope

@@ -1,0 +1,53 @@
+"""Type variables with defaults, without importing ``typing_extensions`` at run time.
+
+Checkers see ``Generic`` and type variables with defaults (PEP 696): an event may be anything, data
+is ``None`` unless said otherwise. At run time the generic classes only need to be subscriptable,
+with as many parameters as the user cares to give, which is what ``types.GenericAlias`` does.
+"""
+
+from __future__ import annotations
+
+from types import GenericAlias
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from typing import Generic, TypeAlias
+
+    from typing_extensions import TypeVar
+
+    EventT = TypeVar("EventT", default=Any)
+    DataT = TypeVar("DataT", default=None)
+    EventT_contra = TypeVar("EventT_contra", contravariant=True, default=Any)
+    DataT_contra = TypeVar("DataT_contra", contravariant=True, default=None)
+    ResultT_co = TypeVar("ResultT_co", covariant=True, default=Any)
+
+    SyncResult: TypeAlias = int | None
+    AnyResult: TypeAlias = int | None | Awaitable[int | None]
+    Slot: TypeAlias = Callable[[Any, Any], Any]
+else:
+    from typing import TypeVar
+
+    class Generic:
+        """Subscriptable with any number of parameters; nothing is checked."""
+
+        __slots__ = ()
+        __class_getitem__ = classmethod(GenericAlias)
+
+    EventT = TypeVar("EventT")
+    DataT = TypeVar("DataT")
+    EventT_contra = TypeVar("EventT_contra")
+    DataT_contra = TypeVar("DataT_contra")
+    ResultT_co = TypeVar("ResultT_co")
+
+__all__ = [
+    "AnyResult",
+    "DataT",
+    "DataT_contra",
+    "EventT",
+    "EventT_contra",
+    "Generic",
+    "ResultT_co",
+    "Slot",
+    "SyncResult",
+]

@@ -1,0 +1,165 @@
+"""`Admission`: who may join a chain's walks, and what a newcomer hears first.
+
+Owns the replay of the present state and the layers of the filter. A walk knows nothing of either:
+whoever is left out is not in its snapshot.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from . import _log
+from ._typing import DataT, EventT
+from .careful import Walk
+from .core import Core
+from .errors import RegistrationVetoedError, VetoError
+from .filters import NameFilter
+from .results import notifier_to_errno
+from .slots import bare_slot, make_slot
+from .table import Snapshot, Table
+from .walk import drive
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
+
+    from .block import AnyBlock
+
+__all__ = ["Admission", "replace_base"]
+
+
+class Admission(Core[EventT, DataT]):
+    """A table with a filter and a replay. Not for direct use."""
+
+    __slots__ = ()
+
+    # Replaying the present state to a newcomer.
+
+    def _hears_replay(self, block: AnyBlock) -> bool:
+        return self._replay is not None and self._table.admits(block)
+
+    def _replay_walks(self, block: AnyBlock) -> Iterator[tuple[Walk, DataT]]:
+        """Give a walk over nobody but the newcomer, and the data, for each pair that it hears."""
+        if self._replay is None:
+            return
+        alone = Snapshot()
+        alone.insert_block(block, bare_slot(block))
+        for event, data in self._replay():
+            if block.hears(event):
+                walk = Walk(self, alone, event, policy=self._errors)
+                yield walk, data
+                walk.report()
+                self._check_replayed(walk, block)
+
+    def _check_replayed(self, walk: Walk, block: AnyBlock) -> None:
+        error = -notifier_to_errno(walk.result)
+        if error:
+            said = walk.calls[-1].exception
+            reason = said.reason if isinstance(said, VetoError) else None
+            veto = VetoError(error, reason, result=walk.result)
+            raise RegistrationVetoedError(veto, chain=self, block=block)
+
+    def _replay_now(self, block: AnyBlock) -> None:
+        """Replay to a sync callback."""
+        if self._hears_replay(block):
+            self._refuse_awaiting(block)
+            for walk, data in self._replay_walks(block):
+                drive(walk, data)
+
+    def _refuse_awaiting(self, block: AnyBlock) -> None:
+        """Raise `anyio.WouldBlock` where a replay to this block would have to wait."""
+        if block.is_async or block.thread:
+            from anyio import WouldBlock
+
+            raise WouldBlock
+
+    # The filter.
+
+    def _changes(self, draft: Table) -> tuple[list[AnyBlock], list[AnyBlock]]:
+        """Say who has to be parked and who admitted under the draft's filters."""
+        parks = [block for block in draft.members if not draft.admits(block)]
+        admits = [block for block in draft.parked if draft.admits(block)]
+        return parks, admits
+
+    def _with_filters(
+        self, layers: Callable[[tuple[Any, ...]], tuple[Any, ...]]
+    ) -> tuple[list[AnyBlock], list[AnyBlock]]:
+        """Say who would be parked and who admitted, changing nothing."""
+        trial = Table(self._table)
+        trial.filters = layers(trial.filters)
+        return self._changes(trial)
+
+    def _refilter(
+        self,
+        layers: Callable[[tuple[Any, ...]], tuple[Any, ...]],
+        refused: Iterable[AnyBlock] = (),
+    ) -> None:
+        """Publish other filter layers and move whom they concern, except those ``refused``."""
+        gone: list[AnyBlock] = []
+
+        def refilter(draft: Table) -> None:
+            draft.filters = layers(draft.filters)
+            parks, admits = self._changes(draft)
+            gone[:] = parks
+            for block in parks:
+                draft.discard(block)
+                draft.park(block)
+            for block in admits:
+                if not any(block is one for one in refused):
+                    draft.discard(block)
+                    draft.add(block, make_slot(block, self._take_off))
+
+        self._edit(refilter, gone)
+
+    def _set_filter_now(self, admitted: Callable[[AnyBlock], bool] | None) -> None:
+        """Replace the filter, replaying to whom it admits; nobody is waited for."""
+        layers = replace_base(self._check_filter(admitted))
+        for block in self._with_filters(layers)[1]:
+            self._replay_now(block)
+        self._refilter(layers)
+
+    def only(self, *names: str) -> AbstractContextManager[None]:
+        """Let only these blocks be called, for as long as the context is open.
+
+        Adds a layer: admitted is what the filter and every layer admit; layers may be left in any
+        order, and ``only()`` mutes the chain. Takes effect at once and waits for nobody, on async
+        chains too: a callback that is running goes on. Leaving replays to those it admits, where
+        the chain has a replay, but not to async callbacks, for which it would have to wait; one
+        that vetoes stays parked, with a warning. Raises `FilterError` for an invalid name. Legal
+        inside a callback.
+        """
+        return self._layer(NameFilter(names))
+
+    @contextmanager
+    def _layer(self, layer: NameFilter) -> Iterator[None]:
+        self._refilter(lambda layers: (*layers, layer))
+        try:
+            yield
+        finally:
+            self._leave(layer)
+
+    def _leave(self, layer: NameFilter) -> None:
+        def without(layers: tuple[Any, ...]) -> tuple[Any, ...]:
+            return tuple(one for one in layers if one is not layer)
+
+        refused: list[AnyBlock] = []
+        for block in self._with_filters(without)[1]:
+            if block.is_async or block.thread or self._replay is None:
+                continue
+            try:
+                for walk, data in self._replay_walks(block):
+                    drive(walk, data)
+            except Exception as error:  # noqa: BLE001 - leaving a layer must not fail
+                refused.append(block)
+                _log.warn(
+                    "a block stays parked: its replay failed",
+                    chain=self._name,
+                    block=block.name,
+                    error=error,
+                )
+        self._refilter(without, refused)
+
+
+def replace_base(admitted: object) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
+    return lambda layers: (admitted, *layers[1:])

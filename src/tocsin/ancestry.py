@@ -1,0 +1,184 @@
+"""Who waits for whom: the walks that the running code stands inside of.
+
+Asked only by somebody who would have to wait, so that walks pay nothing for it. A walk encloses the
+running code when its coroutine is further up
+
+- in the same task: found in the frames below ours;
+- in a task that waits for ours: the host of the anyio task group or trio nursery that ours runs in,
+  *if that group was opened inside the walk*. A worker of a group that the caller had opened before
+  is not waited for, and must not be taken for a deadlock. So the host's chain of awaits is followed
+  downwards, and the group has to be held by a coroutine below the walk's: ``async with`` keeps the
+  group's bound ``__aexit__`` on its frame, where ``gc.get_referents`` shows it, and while the group
+  is closing, that method's own coroutine is in the chain;
+- in the task that a ``thread=True`` callback left for a worker thread, which came back through
+  ``anyio.from_thread.run``: a context variable remembers it, set around the hop alone.
+
+What cannot be seen is not claimed: native asyncio tasks have no such parents.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from contextvars import ContextVar
+from types import (
+    AsyncGeneratorType,
+    CoroutineType,
+    FrameType,
+    GeneratorType,
+    MethodType,
+)
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import CodeType
+
+    from anyio import TaskInfo
+
+    from .table import Snapshot
+
+__all__ = ["HOP", "enclosing_walks", "own_walks", "thread_walks"]
+
+HOP: ContextVar[TaskInfo | None] = ContextVar("tocsin_thread_hop", default=None)
+"""The task whose ``thread=True`` callback is running in this worker thread, if any."""
+
+_SUSPENDABLE = (CoroutineType, AsyncGeneratorType, GeneratorType)
+
+
+def own_walks(chain: object, codes: frozenset[CodeType]) -> Iterator[Snapshot]:
+    """Give the snapshots of this chain's walks in the running task."""
+    task = _current_task()
+    last = None if task is None else _frame_of(task.coro)
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        items = _walked(frame, chain, codes)
+        if items is not None:
+            yield items
+        if frame is last:  # an eager task starts on top of another one's frames
+            return
+        frame = frame.f_back
+
+
+def enclosing_walks(chain: object, codes: frozenset[CodeType]) -> Iterator[Snapshot]:
+    """Give the snapshots of this chain's walks that cannot end before the running code goes on."""
+    yield from own_walks(chain, codes)
+    child = _current_task()
+    if child is None:
+        return
+    from anyio import get_running_tasks
+
+    tasks = {task.id: task for task in get_running_tasks()}
+    seen: set[int] = set()
+    while child.id not in seen:
+        seen.add(child.id)
+        parent = tasks.get(child.parent_id or 0)
+        held = None if parent is None else _holder(parent, child)
+        if parent is None:
+            parent = _hop_host(child)
+        if parent is None:
+            return
+        for suspended in _awaits(parent.coro):
+            if suspended is held:
+                break
+            items = _walked(_frame_of(suspended), chain, codes)
+            if items is not None and (held is not None or child.parent_id is None):
+                yield items
+        child = parent
+
+
+def thread_walks(chain: object, codes: frozenset[CodeType]) -> dict[FrameType, int]:
+    """Give the frames of this chain's sync walks in all threads, each with its thread's ident."""
+    found: dict[FrameType, int] = {}
+    for ident, top in sys._current_frames().items():
+        frame: FrameType | None = top
+        while frame is not None:
+            if frame.f_code in codes and frame.f_locals.get("self") is chain:
+                found[frame] = ident
+            frame = frame.f_back
+    return found
+
+
+def _current_task() -> TaskInfo | None:
+    from .loops import running_loop
+
+    if running_loop() is None:
+        return None
+    from anyio import get_current_task
+
+    try:
+        return get_current_task()
+    except RuntimeError:  # a callback of the loop itself
+        return None
+
+
+def _hop_host(task: TaskInfo) -> TaskInfo | None:
+    """Give the task that waits for the thread which waits for this one in `from_thread.run`."""
+    name = getattr(task.coro, "__qualname__", "")
+    return HOP.get() if name.endswith("run_async_from_thread.<locals>.task_wrapper") else None
+
+
+def _walked(frame: FrameType | None, chain: object, codes: frozenset[CodeType]) -> Snapshot | None:
+    """Give the snapshot that a frame walks, if it is a walk of the chain that has begun."""
+    if frame is None or frame.f_code not in codes or frame.f_locals.get("self") is not chain:
+        return None
+    items: Snapshot | None = frame.f_locals.get("items")
+    return items
+
+
+def _frame_of(suspended: object) -> FrameType | None:
+    for name in ("cr_frame", "ag_frame", "gi_frame"):
+        frame = getattr(suspended, name, None)
+        if frame is not None:
+            return frame  # type: ignore[no-any-return]
+    return None
+
+
+def _awaits(coro: object) -> Iterator[object]:
+    """Follow a suspended task's chain of awaits, outermost first."""
+    while coro is not None:
+        yield coro
+        inner = None
+        for name in ("cr_await", "ag_await", "gi_yieldfrom"):
+            inner = inner or getattr(coro, name, None)
+        if inner is not None and not isinstance(inner, _SUSPENDABLE):
+            # An opaque step, such as the asend() of an async generator: look through it.
+            found = gc.get_referents(inner)
+            inner = next((one for one in found if isinstance(one, _SUSPENDABLE)), None)
+        coro = inner
+
+
+def _holder(parent: TaskInfo, child: TaskInfo) -> object | None:
+    """Give the coroutine of ``parent`` that holds the group in which ``child`` runs."""
+    for suspended in _awaits(parent.coro):
+        if any(_runs(group, child) for group in _groups_of(suspended)):
+            return suspended
+    return None
+
+
+def _groups_of(suspended: object) -> Iterator[Any]:
+    """Give the async context managers that a suspended coroutine is inside of."""
+    frame = _frame_of(suspended)
+    if frame is not None and frame.f_code.co_name == "__aexit__":
+        yield from _within(frame.f_locals.get("self"))
+    for one in gc.get_referents(suspended):
+        if isinstance(one, MethodType) and one.__name__ == "__aexit__":
+            yield from _within(one.__self__)
+
+
+def _within(manager: Any) -> Iterator[Any]:
+    """Give a context manager, and those that it has entered on somebody's behalf."""
+    yield manager
+    generator = getattr(manager, "gen", None)
+    if isinstance(generator, AsyncGeneratorType):
+        yield from _groups_of(generator)
+    for _, leave in getattr(manager, "_exit_callbacks", ()):  # an AsyncExitStack
+        if isinstance(leave, MethodType):
+            yield from _within(leave.__self__)
+
+
+def _runs(group: Any, child: TaskInfo) -> bool:
+    """Say whether a task group or nursery (manager) runs the task."""
+    nursery = getattr(group, "_nursery", None)
+    tasks = getattr(group, "_tasks", ()) if nursery is None else nursery.child_tasks
+    return any(id(task) == child.id for task in tasks)

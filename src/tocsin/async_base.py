@@ -1,0 +1,201 @@
+"""`AsyncChain`: what the two async flavours share beyond `Chain`.
+
+Owns the event loop that the chain belongs to, and the waiting for walks that are under way.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from ._typing import DataT, EventT
+from .ancestry import enclosing_walks
+from .admission import replace_base
+from .base import Chain
+from .errors import InvalidValueError, WouldDeadlockError
+from .locks import GracePeriods
+from .loops import LoopBinding
+from .pacing import CHECKPOINT_EVERY, Paced
+from .report import ChainStatistics
+from .walk import ASYNC_WALKS, AsyncCalls, adrive
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+    from contextlib import AbstractAsyncContextManager
+    from typing import NoReturn, Unpack
+
+    from ._typing import AnyResult
+    from .block import AnyBlock, BlockOptions, NotifierBlock
+    from .table import Snapshot
+
+__all__ = ["REPLAYS", "AsyncChain"]
+
+
+class AsyncChain(Chain[EventT, DataT], Paced, AsyncCalls[EventT, DataT]):
+    """What `BlockingChain` and `SrcuChain` share. Not for direct use."""
+
+    __slots__ = ("_binding", "_budget", "_checkpoint_every", "_grace", "_turns", "_waiting")
+
+    _waiting: int
+    """Not zero while somebody waits for a walk to end."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        errors: str = "raise",
+        filter: Callable[[AnyBlock], bool] | None = None,  # noqa: A002 - the option's name
+        replay: Callable[[], Iterable[tuple[EventT, DataT]]] | None = None,
+        checkpoint_every: int = CHECKPOINT_EVERY,
+    ) -> None:
+        super().__init__(name, errors=errors, filter=filter, replay=replay)
+        if not isinstance(checkpoint_every, int) or checkpoint_every < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidValueError(
+                f"chain {name!r}: checkpoint_every must be an int above 0, not {checkpoint_every!r}"
+            )
+        self._binding = LoopBinding()
+        self._grace = GracePeriods(self._changed)
+        self._waiting = 0
+        self._start_budget(checkpoint_every)
+
+    def _published(self) -> None:
+        self._set_turns(self._left)
+
+    def _changed(self) -> None:
+        """Take note that somebody waits, or does no longer."""
+        left = self._left
+        self._waiting = self._count_waiting()
+        self._set_turns(left)
+
+    def _count_waiting(self) -> int:
+        return self._grace.waiting
+
+    # The event loop.
+
+    def _bind(self) -> None:
+        if self._binding.bind(self._name):
+            self._forget_waiters()
+
+    def _forget_waiters(self) -> None:
+        """Drop those whose event loop was closed while they waited."""
+        self._grace.forget()
+
+    # Waiting for walks.
+
+    def _reader_left(self) -> None:
+        self._grace.wake()
+
+    def _would_deadlock(self, what: str, instead: str) -> NoReturn:
+        raise WouldDeadlockError(
+            f"{what} chain {self._name!r} would wait for the walk that this code runs in; {instead}"
+        )
+
+    def _enclosing(self) -> Iterator[Snapshot]:
+        """Give the snapshots of this chain's walks that wait for the running code."""
+        return enclosing_walks(self, ASYNC_WALKS)
+
+    async def synchronize(self) -> None:
+        """Return when every walk that was running when this was called has ended.
+
+        Later walks are not waited for. Raises `WouldDeadlockError` inside a walk of this chain,
+        `WrongLoopError`. A checkpoint when it has to wait. Source: ``synchronize_srcu()``.
+        """
+        self._bind()
+        if self._table.readers_of() and any(True for _ in self._enclosing()):
+            self._would_deadlock("synchronizing", "do it after the call")
+        # The walks under way now hold retired snapshots only, which get no new readers.
+        table = self._edit(lambda draft: draft.renew_routes())
+        await self._grace.wait(table.readers_of())
+        await self._pace()
+
+    # Registering and unregistering.
+
+    async def _register(
+        self, target: Any, options: BlockOptions, *, unique_priority: bool
+    ) -> AnyBlock:
+        """Register, waiting for nothing but a replay to an async callback."""
+        block = self._coerce(target, options)
+        scope = self._begin(block, unique_priority=unique_priority)
+        try:
+            await self._replay_to(block)
+            self._join(block, scope, unique_priority=unique_priority)
+        except BaseException:
+            self._abandon(block)
+            raise
+        return block
+
+    async def _replay_to(self, block: AnyBlock) -> None:
+        if self._hears_replay(block):
+            await self._replay_each(block)
+
+    async def _replay_each(self, block: AnyBlock) -> None:
+        for walk, data in self._replay_walks(block):
+            items = walk.items  # by which `ancestry` knows that user code runs in here
+            await adrive(walk, data)
+            del items
+
+    async def _replay_to_admitted(
+        self, layers: Callable[[tuple[Any, ...]], tuple[Any, ...]]
+    ) -> None:
+        for block in self._with_filters(layers)[1]:
+            await self._replay_each(block)
+
+    async def _set_filter(self, admitted: Callable[[AnyBlock], bool] | None) -> None:
+        """Replace the filter, replaying to whom it admits; nobody is waited for."""
+        layers = replace_base(self._check_filter(admitted))
+        await self._replay_to_admitted(layers)
+        self._refilter(layers)
+
+    async def _unregister_and_wait(self, block: AnyBlock) -> None:
+        """What a scope calls to take a block off and know that it is not running."""
+        await self.unregister(block)  # type: ignore[attr-defined]
+
+    def registered(
+        self,
+        target: NotifierBlock[EventT, DataT, AnyResult] | Callable[[EventT, DataT], AnyResult],
+        *,
+        unique_priority: bool = False,
+        **options: Unpack[BlockOptions],
+    ) -> AbstractAsyncContextManager[NotifierBlock[EventT, DataT, AnyResult]]:
+        """Register for as long as the context is open.
+
+        Leaving always takes the block off, cancelled or not, and does not mind if it is gone.
+        Errors and context as ``register`` and ``unregister``.
+        """
+        return self._registered(target, options, unique_priority=unique_priority)
+
+    @asynccontextmanager
+    async def _registered(
+        self, target: Any, options: BlockOptions, *, unique_priority: bool
+    ) -> AsyncIterator[AnyBlock]:
+        block = await self.register(target, unique_priority=unique_priority, **options)  # type: ignore[attr-defined]
+        try:
+            yield block
+        finally:
+            try:
+                if self._table.has(block):
+                    await self.unregister(block)  # type: ignore[attr-defined]
+            finally:
+                self._take_off(block)
+
+    def unregister_nosync(self, block: NotifierBlock[EventT, DataT, Any]) -> None:
+        """Take a block off: never entered again, without waiting for a callback that is running.
+
+        Raises `NotRegisteredError`, `WrongLoopError`. Sync; legal inside a callback of any flavour.
+        """
+        self._binding.check(self._name)
+        self._remove(block)
+
+    def statistics(self) -> ChainStatistics:
+        """Give the state of the chain at this moment."""
+        table = self._table
+        running = sum(one.readers for one in table.snapshots())
+        writers = self._writers_waiting()
+        return ChainStatistics(len(table.members), len(table.parked), running, writers)
+
+    def _writers_waiting(self) -> int:
+        return self._grace.waiting
+
+
+REPLAYS = frozenset((AsyncChain._replay_each.__code__,))
+"""The code that runs a newcomer's callback before it joins."""

@@ -1,0 +1,191 @@
+"""`Chain`: what the four flavours share, none of which depends on how they are protected.
+
+Owns registration: the checks before it, and the claim on a block. Decides in sync functions; what
+waits, and for whom, is the flavours' business.
+
+Invariant: a block whose ``_chain`` is this one is in the table, or a registration of it is under
+way.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, overload
+
+from ._typing import DataT, EventT
+from .admission import Admission
+from .block import BlockOptions, NotifierBlock, check_signature, unwrap, where
+from .errors import (
+    AlreadyRegisteredError,
+    InvalidTypeError,
+    InvalidValueError,
+    PriorityInUseError,
+)
+from .scopes import Scope, ambient_scope
+from .slots import make_slot
+from .table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Unpack
+
+    from ._typing import ResultT_co
+    from .block import AnyBlock
+
+__all__ = ["Chain"]
+
+
+class Chain(Admission[EventT, DataT]):
+    """What the four flavours share. Not for direct use."""
+
+    __slots__ = ()
+
+    def _coerce(self, target: Any, options: BlockOptions) -> AnyBlock:
+        """Make a block of what was given to `register`, and see that it may come on this chain."""
+        if isinstance(target, NotifierBlock):
+            block: AnyBlock = target
+            if options:
+                raise InvalidTypeError(
+                    f"chain {self._name!r}: block {block.name!r} has its own options; "
+                    f"give {', '.join(options)} to NotifierBlock instead"
+                )
+            if not hasattr(block, "_rest"):
+                raise InvalidTypeError(
+                    f"chain {self._name!r}: {type(block).__name__}.__init__() must call "
+                    f"super().__init__()"
+                )
+        else:
+            self._check_options(target, options)
+            block = self._explained(partial(NotifierBlock, target, **options))
+        self._explained(partial(check_signature, block))
+        self._check_allowed(block)
+        return block
+
+    def _explained(self, check: Callable[[], Any]) -> Any:
+        """Let errors about a block name the chain too."""
+        try:
+            return check()
+        except (InvalidTypeError, InvalidValueError) as error:
+            error.args = (f"chain {self._name!r}: {error}",)
+            raise
+
+    def _check_options(self, target: object, options: BlockOptions) -> None:
+        unknown = options.keys() - BlockOptions.__annotations__.keys()
+        if unknown:
+            raise InvalidTypeError(
+                f"chain {self._name!r}: block {getattr(target, '__name__', target)!r} was given "
+                f"unknown options: {', '.join(sorted(unknown))}; "
+                f"there are {', '.join(BlockOptions.__annotations__)}"
+            )
+
+    def _check_allowed(self, block: AnyBlock) -> None:
+        """Refuse a block whose options make no sense on this flavour."""
+
+    def _begin(self, block: AnyBlock, *, unique_priority: bool) -> Scope | None:
+        """Claim a block for this chain, or say why not; give the scope that will own it.
+
+        Whoever claimed a block either joins or abandons it.
+        """
+        scope = ambient_scope()
+        if block._chain is None:
+            block._chain = self  # no call since the test: of two threads, one claims it
+        else:
+            self._refuse_claimed(block, unique_priority=unique_priority)
+        try:
+            self._check_place(self._table, block, unique_priority=unique_priority)
+        except BaseException:
+            block._chain = None
+            raise
+        return scope
+
+    def _refuse_claimed(self, block: AnyBlock, *, unique_priority: bool) -> None:
+        peer = self._table.first_of_priority(block.priority)
+        if unique_priority and self._table.is_active(block) and peer is not block and peer:
+            raise self._priority_in_use(block, peer)
+        chain = block.chain
+        parked = ", parked there by its filter" if block.is_parked else ""
+        raise AlreadyRegisteredError(
+            f"block {block.name!r}{where(block)} cannot be registered on chain {self._name!r}: "
+            f"it is on {'it' if chain is self else repr(chain and chain.name)} already{parked}; "
+            f"unregister it first, or make another block of its callback",
+            chain=self,
+            block=block,
+        )
+
+    def _priority_in_use(self, block: AnyBlock, peer: AnyBlock) -> PriorityInUseError:
+        return PriorityInUseError(
+            f"block {block.name!r} cannot be registered on chain {self._name!r}: "
+            f"block {peer.name!r} has priority {peer.priority} already; take another priority",
+            chain=self,
+            block=block,
+        )
+
+    def _check_place(self, table: Table, block: AnyBlock, *, unique_priority: bool) -> bool:
+        """Say whether the block would be active, or raise when its priority is taken."""
+        if not table.admits(block):
+            return False
+        peer = table.first_of_priority(block.priority) if unique_priority else None
+        if peer is not None:
+            raise self._priority_in_use(block, peer)
+        return True
+
+    def _join(self, block: AnyBlock, scope: Scope | None, *, unique_priority: bool) -> None:
+        """Put a claimed block on the chain."""
+
+        def add(draft: Table) -> None:
+            block._sequence = next(self._sequence)
+            if self._check_place(draft, block, unique_priority=unique_priority):
+                draft.add(block, make_slot(block, self._take_off))
+            else:
+                draft.park(block)
+
+        self._edit(add)
+        if scope is not None:
+            try:
+                scope.adopt(block)
+            except BaseException:
+                self._remove(block)
+                raise
+
+    def _abandon(self, block: AnyBlock) -> None:
+        block._chain = None
+
+    def _register_now(
+        self, target: Any, options: BlockOptions, *, unique_priority: bool
+    ) -> AnyBlock:
+        """Register without waiting for anything."""
+        block = self._coerce(target, options)
+        scope = self._begin(block, unique_priority=unique_priority)
+        try:
+            self._replay_now(block)
+            self._join(block, scope, unique_priority=unique_priority)
+        except BaseException:
+            self._abandon(block)
+            raise
+        return block
+
+    @overload
+    def subscriber(
+        self, callback: Callable[[EventT, DataT], ResultT_co], /
+    ) -> NotifierBlock[EventT, DataT, ResultT_co]: ...
+    @overload
+    def subscriber(
+        self, /, *, unique_priority: bool = False, **options: Unpack[BlockOptions]
+    ) -> Callable[
+        [Callable[[EventT, DataT], ResultT_co]], NotifierBlock[EventT, DataT, ResultT_co]
+    ]: ...
+    def subscriber(
+        self, callback: Any = None, /, *, unique_priority: bool = False, **options: Any
+    ) -> Any:
+        """Register the decorated function, as `register_nowait` does, and put its block in place.
+
+        With or without parentheses. Applied to a block it wraps that block's callback in a new one,
+        so decorators stack. Errors and context as `register_nowait`; meant for import time.
+        """
+
+        def decorate(function: Any) -> AnyBlock:
+            return self.register_nowait(  # type: ignore[attr-defined, no-any-return]
+                unwrap(function), unique_priority=unique_priority, **options
+            )
+
+        return decorate if callback is None else decorate(callback)

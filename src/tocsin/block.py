@@ -1,0 +1,375 @@
+"""`NotifierBlock`: one subscriber, its name, its priority and its options.
+
+Owns what a subscriber is and how to tell it from its callable: name, colour (sync or async), whether
+it can take an event and data. Knows no chain: the fields behind ``chain`` and ``owner`` are written
+by chains and scopes.
+
+Nothing here imports ``inspect``, which costs more than the rest of Tocsin: a function's code object
+says all that is needed.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, cast
+
+from ._typing import DataT_contra, EventT_contra, Generic, ResultT_co
+from .errors import InvalidTypeError, InvalidValueError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+    from types import CodeType
+    from typing import TypeAlias, Unpack
+
+    from .protocol import AnyChain
+    from .scopes import Scope
+
+__all__ = ["AnyBlock", "BlockOptions", "NotifierBlock", "block"]
+
+_VARARGS, _GENERATOR, _COROUTINE, _ITERABLE_COROUTINE, _ASYNC_GENERATOR = (
+    0x4,
+    0x20,
+    0x80,
+    0x100,
+    0x200,
+)
+_NOT_IN_NAMES = frozenset(",:*?[]")
+
+
+class BlockOptions(TypedDict, total=False):
+    """The options of a block, as `register`, `subscriber` and `block` take them."""
+
+    name: str | None
+    priority: int
+    events: object
+    once: bool
+    timeout: float | None
+    thread: bool
+    is_async: bool | None
+
+
+class _Rest(NamedTuple):
+    """The options that few blocks set, apart so that the many blocks share one object."""
+
+    events: frozenset[object] | None
+    once: bool
+    timeout: float | None
+    thread: bool
+    is_async: bool
+
+
+_PLAIN = {kind: _Rest(None, False, None, False, kind) for kind in (False, True)}
+
+
+class NotifierBlock(Generic[EventT_contra, DataT_contra, ResultT_co]):
+    """One subscriber: a callback with a name, a priority and options, all of them read-only.
+
+    ``callback(event, data)`` gives an int or ``None``, or is ``async def`` for chains that allow
+    it. Instead of passing one, subclass and define ``notifier_call(self, event, data)``: the block
+    then *is* the state, and attributes of a subclass are free.
+
+    - ``name``: by default the callback's ``__qualname__`` after its last ``<locals>.``; no comma,
+      colon, white space or glob character (`ValueError`), so that a filter can name it.
+    - ``priority``: any int, higher runs first; equal ones run in the order of registration.
+    - ``events``: one event or a collection of them (a `str` is one event); the callback hears only
+      these. Compared by equality, so they must be hashable (`TypeError`).
+    - ``once``: the callback runs at most once per registration, and is taken off before it runs.
+    - ``timeout``: seconds, above 0, async callbacks only; expiry is a `TimeoutError` in the block.
+    - ``thread``: a sync callback on an async chain runs in a worker thread.
+    - ``is_async``: says whether the callback gives an awaitable, where detection cannot know.
+
+    A block is compared by identity, is on at most one chain at a time, and may be registered again
+    after it was unregistered. Making one touches no chain and is legal anywhere.
+    Source: ``struct notifier_block``.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_callback",
+        "_chain",
+        "_name",
+        "_owner",
+        "_priority",
+        "_rest",
+        "_sequence",
+    )
+
+    # Written by the chain alone: the chain that has claimed the block, and its place in the order
+    # of registration there. Written by scopes alone: who will unregister it.
+    _chain: AnyChain | None
+    _sequence: int
+    _owner: Scope | None
+
+    def __init__(
+        self,
+        callback: Callable[[EventT_contra, DataT_contra], ResultT_co] | None = None,
+        *,
+        name: str | None = None,
+        priority: int = 0,
+        events: object = None,
+        once: bool = False,
+        timeout: float | None = None,
+        thread: bool = False,
+        is_async: bool | None = None,
+    ) -> None:
+        self._callback = callback
+        self._name = name
+        self._priority = priority
+        self._chain = self._owner = None
+        self._sequence = -1
+        target = self._check_target(callback)
+        if is_async is None:
+            is_async = _is_async(target)
+        self._check_name_and_priority(name, priority)
+        if events is None and timeout is None and not (once or thread):
+            self._rest = _PLAIN[bool(is_async)]
+        else:
+            self._rest = _Rest(_event_set(events), once, timeout, thread, bool(is_async))
+            self._check_rest()
+
+    def _check_target(self, callback: object) -> Callable[..., object]:
+        overridden = type(self).notifier_call is not NotifierBlock.notifier_call
+        if overridden == (callback is not None):
+            raise InvalidTypeError(
+                f"{type(self).__name__} defines notifier_call(), so it takes no callback"
+                if overridden
+                else f"{type(self).__name__} needs a callback, or a subclass that defines "
+                f"notifier_call(self, event, data)"
+            )
+        target: object = self.notifier_call if overridden else callback
+        if not callable(target):
+            raise InvalidTypeError(f"a callback must be callable, not {type(target).__name__}")
+        return target
+
+    def _check_name_and_priority(self, name: object, priority: object) -> None:
+        if name is not None:
+            check_name(name)
+        if not isinstance(priority, int) or isinstance(priority, bool):
+            raise InvalidTypeError(
+                f"the priority of block {self.name!r} must be an int, not {type(priority).__name__}"
+            )
+
+    def _check_rest(self) -> None:
+        _, _, timeout, thread, is_async = self._rest
+        if thread and is_async:
+            raise InvalidValueError(f"block {self.name!r}: thread=True is for a sync callback")
+        if timeout is None:
+            return
+        if not isinstance(timeout, (int, float)) or isinstance(timeout, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidTypeError(
+                f"the timeout of block {self.name!r} must be seconds, not {type(timeout).__name__}"
+            )
+        if not timeout > 0:
+            raise InvalidValueError(
+                f"the timeout of block {self.name!r} must be above 0 s, not {timeout}"
+            )
+        if not is_async:
+            raise InvalidValueError(f"block {self.name!r}: a timeout needs an async callback")
+
+    def notifier_call(self, event: EventT_contra, data: DataT_contra) -> ResultT_co:
+        """Run the callback; a subclass defines this instead of passing one."""
+        callback = cast("Callable[[EventT_contra, DataT_contra], ResultT_co]", self._callback)
+        return callback(event, data)
+
+    def __call__(self, event: EventT_contra, data: DataT_contra = cast("Any", None)) -> ResultT_co:
+        """Run the bare callback, for direct tests: no chain, no option, no contract."""
+        return self.notifier_call(event, data)
+
+    @property
+    def callback(self) -> Callable[[EventT_contra, DataT_contra], ResultT_co]:
+        """What is called: the callback that was passed, or the subclass's ``notifier_call``."""
+        return self._callback if self._callback is not None else self.notifier_call
+
+    @property
+    def name(self) -> str:
+        """The name that filters, errors and logs use."""
+        if self._name is not None:
+            return self._name
+        return _qualname(self._named()).rpartition("<locals>.")[2]
+
+    @property
+    def qualified_name(self) -> str:
+        """``module:name``, where the module is the one that defines the callback."""
+        return f"{getattr(self._named(), '__module__', None) or '?'}:{self.name}"
+
+    def _named(self) -> object:
+        return self._callback if self._callback is not None else type(self)
+
+    @property
+    def priority(self) -> int:
+        """Higher runs first."""
+        return self._priority
+
+    @property
+    def events(self) -> frozenset[object] | None:
+        """The events that the callback hears, or ``None`` for all."""
+        return self._rest.events
+
+    @property
+    def once(self) -> bool:
+        """Whether the callback runs at most once per registration."""
+        return self._rest.once
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds that the async callback may take, or ``None`` for no bound."""
+        return self._rest.timeout
+
+    @property
+    def thread(self) -> bool:
+        """Whether the callback runs in a worker thread."""
+        return self._rest.thread
+
+    @property
+    def is_async(self) -> bool:
+        """Whether the callback gives an awaitable."""
+        return self._rest.is_async
+
+    @property
+    def chain(self) -> AnyChain | None:
+        """The chain that the block is on, parked or not."""
+        return self._chain
+
+    @property
+    def is_parked(self) -> bool:
+        """Whether the block is on a chain whose filter leaves it out."""
+        return self._chain is not None and any(self is block for block in self._chain.parked)
+
+    @property
+    def owner(self) -> Scope | None:
+        """The scope that will unregister the block, if one owns it."""
+        return self._owner
+
+    def hears(self, event: object) -> bool:
+        """Say whether the block wants this event."""
+        events = self._rest.events
+        if events is None:
+            return True
+        try:
+            return event in events
+        except TypeError:  # unhashable, which may still equal an event
+            return any(event == one for one in events)
+
+    def __repr__(self) -> str:
+        where = "" if self._chain is None else f" on {self._chain.name!r}"
+        return f"<{type(self).__name__} {self.name!r} priority={self._priority}{where}>"
+
+
+if TYPE_CHECKING:
+    AnyBlock: TypeAlias = NotifierBlock[Any, Any, Any]
+else:
+    AnyBlock = NotifierBlock
+
+
+def block(
+    **options: Unpack[BlockOptions],
+) -> Callable[
+    [Callable[[EventT_contra, DataT_contra], ResultT_co]],
+    NotifierBlock[EventT_contra, DataT_contra, ResultT_co],
+]:
+    """Make a decorator that turns a function into a block, not registered anywhere.
+
+    Options as in `NotifierBlock`. Applied to a block it wraps that block's callback in a new one.
+    """
+
+    def decorate(
+        callback: Callable[[EventT_contra, DataT_contra], ResultT_co],
+    ) -> NotifierBlock[EventT_contra, DataT_contra, ResultT_co]:
+        return NotifierBlock(unwrap(callback), **options)
+
+    return decorate
+
+
+def unwrap(
+    callback: Callable[[EventT_contra, DataT_contra], ResultT_co],
+) -> Callable[[EventT_contra, DataT_contra], ResultT_co]:
+    """Give a block's own callback, or the callable itself, so that decorators stack."""
+    return callback.callback if isinstance(callback, NotifierBlock) else callback
+
+
+def check_name(name: object) -> None:
+    """Raise unless ``name`` can be a block's name."""
+    if not isinstance(name, str):
+        raise InvalidTypeError(f"a block's name must be a str, not {type(name).__name__}")
+    if not name or any(char in _NOT_IN_NAMES or char.isspace() for char in name):
+        raise InvalidValueError(
+            f"{name!r} cannot be a block's name: a filter could not name it; "
+            f"leave out commas, colons, white space and glob characters (* ? [ ])"
+        )
+
+
+def check_signature(block: AnyBlock) -> None:
+    """Raise `TypeError` when the callback plainly cannot take an event and data."""
+    callback = block.callback
+    found = _code_of(callback)
+    if found is None:
+        return
+    code, defaults, keyword_defaults, bound = found
+    if code.co_flags & (_GENERATOR | _ASYNC_GENERATOR) and not code.co_flags & _ITERABLE_COROUTINE:
+        raise InvalidTypeError(
+            f"the callback of block {block.name!r} is a generator function: it never runs"
+        )
+    most = code.co_argcount - bound
+    required_keywords = code.co_kwonlyargcount > keyword_defaults
+    if most - defaults > 2 or (most < 2 and not code.co_flags & _VARARGS) or required_keywords:
+        raise InvalidTypeError(
+            f"the callback of block {block.name!r} cannot be called as callback(event, data){where(block)}"
+        )
+
+
+def where(block: AnyBlock) -> str:
+    """Say the file and line of a lambda, which its name does not tell; else nothing."""
+    code = getattr(block.callback, "__code__", None)
+    if getattr(code, "co_name", None) != "<lambda>":
+        return ""
+    return f" ({code.co_filename}:{code.co_firstlineno})"
+
+
+def _qualname(named: object) -> str:
+    qualname = getattr(named, "__qualname__", None)
+    return qualname if isinstance(qualname, str) else type(named).__qualname__
+
+
+def _event_set(events: object) -> frozenset[object] | None:
+    if events is None:
+        return None
+    try:
+        if isinstance(events, (str, bytes)) or not hasattr(events, "__iter__"):
+            return frozenset((events,))
+        return frozenset(cast("Iterable[object]", events))
+    except TypeError as error:
+        raise InvalidTypeError(f"events must be hashable, they are looked up: {error}") from None
+
+
+def _is_async(callback: Callable[..., object]) -> bool:
+    """Tell an async callable by its code's flags, as `inspect` would, without importing it."""
+    while isinstance(callback, functools.partial):
+        callback = cast("functools.partial[object]", callback).func
+    if isinstance(callback, NotifierBlock):
+        return callback.is_async
+    function = getattr(callback, "__func__", callback)
+    if getattr(function, "_is_coroutine_mark", None) is not None:
+        return True  # inspect.markcoroutinefunction()
+    code = getattr(function, "__code__", None)
+    if code is None and not isinstance(callback, type):
+        code = getattr(
+            getattr(type(callback).__call__, "__func__", type(callback).__call__), "__code__", None
+        )
+    return bool(getattr(code, "co_flags", 0) & (_COROUTINE | _ITERABLE_COROUTINE))
+
+
+def _code_of(callback: object) -> tuple[CodeType, int, int, int] | None:
+    """Find code, numbers of defaults and of bound arguments; ``None`` where nothing is plain."""
+    from types import CodeType
+
+    function = getattr(callback, "__func__", callback)
+    bound = int(function is not callback)
+    if not hasattr(function, "__code__") and not isinstance(callback, type):
+        function = type(callback).__call__
+        bound = 1
+    code = getattr(function, "__code__", None)
+    if not isinstance(code, CodeType):
+        return None
+    defaults = getattr(function, "__defaults__", None) or ()
+    keyword_defaults = getattr(function, "__kwdefaults__", None) or {}
+    return code, len(defaults), len(keyword_defaults), bound

@@ -1,0 +1,261 @@
+"""What each callback's outcome means: the contract's D4, D5, D9 and D10 in one place.
+
+A `Walk` is the record of one careful walk. It is driven from outside, by `walk.drive` or
+`walk.adrive`: iterating it gives the slot to call next, `returned` or `raised` takes the outcome.
+So the rules stand here once, for sync and async walks alike, and the fast loops need none of them:
+they hand over to a `Walk` at the first thing out of the ordinary.
+
+Knows no event loop, no lock and no data of an event.
+
+Invariants: ``position`` is the index, in the snapshot, of the slot given last; ``calls`` has one
+entry for each callback that was entered.
+"""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from . import _log
+from .block import where
+from .errors import InvalidResultError, RollbackError, VetoError
+from .report import BlockCall, CallReport
+from .results import NOTIFY_BAD, NOTIFY_DONE, NOTIFY_STOP_MASK, NotifyResult, notifier_to_errno
+from .table import Skipped
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from ._typing import Slot
+    from .block import AnyBlock
+    from .protocol import AnyChain
+    from .table import Snapshot
+
+__all__ = ["PLAIN_INTS", "POLICIES", "Walk", "is_result", "note_failure", "takes_note"]
+
+POLICIES = ("raise", "collect", "isolate")
+PLAIN_INTS = frozenset((int, NotifyResult, bool))
+"""The types of nearly every result; any other is looked at by `is_result`."""
+
+
+class Walk:
+    """One careful walk over a snapshot, or over ``positions`` of it."""
+
+    def __init__(
+        self,
+        chain: AnyChain,
+        items: Snapshot,
+        event: object,
+        *,
+        policy: str,
+        limit: int = -1,
+        positions: Sequence[int] | None = None,
+        result: int | None = None,
+        defer: bool = False,
+    ) -> None:
+        self.chain = chain
+        self.items = items
+        self.event = event
+        self.result: int = NOTIFY_DONE if result is None else result
+        self.position = -1
+        self.calls: list[BlockCall] = []
+        self.called: list[int] = []
+        self.failures: list[Exception] = []
+        self.failure: BaseException | None = None
+        self.stopped_by: AnyBlock | None = None
+        self._policy = policy
+        self._limit = limit
+        self._positions = range(len(items)) if positions is None else positions
+        self._defer = defer
+        self._is_over = limit == 0
+        self._started = 0.0
+
+    def __iter__(self) -> Iterator[Slot]:
+        """Give the slots to call, until the walk is over."""
+        for position in self._positions:
+            if self._is_over:
+                return
+            self.position = position
+            self._started = perf_counter()
+            yield self.items[position]
+
+    @property
+    def awaits(self) -> bool:
+        """Whether the slot given last gives an awaitable."""
+        return bool(self.items.kinds[self.position])
+
+    @property
+    def block(self) -> AnyBlock:
+        """The block of the slot given last."""
+        return self.items.blocks[self.position]
+
+    def resume(self, position: int, result: Any, failure: Exception | None) -> None:
+        """Take over from a fast loop at the outcome that it does not know what to do with."""
+        self.position, self._positions = position, range(position + 1, len(self.items))
+        self._started = perf_counter()
+        if isinstance(failure, Skipped):
+            return
+        if result is not None and not is_result(result):
+            failure = invalid_result(self.chain, self.block, result)
+        if failure is None:
+            self.returned(result)
+        elif self.raised(failure):
+            raise failure
+
+    def returned(self, result: Any) -> None:
+        """Take a callback's result (D4, D5)."""
+        if result is None:
+            result = NOTIFY_DONE
+        elif not is_result(result):
+            error = invalid_result(self.chain, self.block, result)
+            if self.raised(error):
+                raise error
+            return
+        self._enter(result, None)
+
+    def raised(self, error: BaseException) -> bool:
+        """Take a callback's exception (D9, D10); say whether it has to propagate now."""
+        if isinstance(error, VetoError) and error.counts_as_result:
+            self._enter(error.result, error)
+            return False
+        if isinstance(error, Exception):
+            note_failure(self.chain, self.items, self.position, error)
+            return self._take_exception(error)
+        # A closed coroutine can do nothing more; all else waits for the rollback.
+        return not self._defer or isinstance(error, GeneratorExit) or not self._fail(error)
+
+    def _take_exception(self, error: Exception) -> bool:
+        if self._defer:
+            return not self._fail(error)
+        if self._policy == "raise":
+            return True
+        if self._policy == "collect":
+            self.failures.append(error)
+        else:
+            warn_isolated(self.chain, self.block, error)
+        self._enter(NOTIFY_DONE, error)
+        return False
+
+    def _fail(self, error: BaseException) -> bool:
+        self.failure = error
+        self._enter(NOTIFY_BAD, error)
+        return True
+
+    def _enter(self, result: int, exception: BaseException | None) -> None:
+        duration = perf_counter() - self._started
+        self.calls.append(BlockCall(self.block, result, exception, duration))
+        self.called.append(self.position)
+        self.result = result
+        if result & NOTIFY_STOP_MASK:
+            self.stopped_by, self._is_over = self.block, True
+        elif len(self.calls) == self._limit:
+            self._is_over = True
+
+    def report(self, rolled_back: Iterable[AnyBlock] = ()) -> CallReport:
+        """End an ordinary walk: give its report, or raise what it collected."""
+        if self.failures:
+            raise ExceptionGroup(f"callbacks of chain {self.chain.name!r} raised", self.failures)
+        calls = tuple(self.calls)
+        return CallReport(
+            self.event, self.result, len(calls), self.stopped_by, calls, tuple(rolled_back)
+        )
+
+    # The second pass of a robust call (D10).
+
+    def rollback(self, event: object, *, reverse: bool) -> Walk | None:
+        """Give the walk that rolls this one back, or ``None`` when it was not stopped."""
+        if self.stopped_by is None:
+            return None
+        heard = [one for one in self.called[:-1] if self.items.blocks[one].hears(event)]
+        positions = heard[::-1] if reverse else heard
+        return Walk(self.chain, self.items, event, policy="collect", positions=positions)
+
+    @property
+    def awaits_any(self) -> bool:
+        """Whether any of the slots gives an awaitable."""
+        return any(self.items.kinds[position] for position in self._positions)
+
+    def report_robust(self, undone: Walk | None) -> CallReport:
+        """End a robust call: give its report, or raise as the policy says."""
+        if undone is None:
+            return self.report()
+        failure, also = self.failure, undone.failures
+        if failure is not None and not isinstance(failure, Exception):
+            self._warn_rollback(undone)  # who cancels does not look at notes
+            raise failure
+        if self._policy == "isolate":
+            if failure is not None:
+                warn_isolated(self.chain, self.block, failure)
+            self._warn_rollback(undone)
+        elif failure is not None:
+            self._raise_failure(failure, also)
+        elif also:
+            raise RollbackError(
+                f"a call of chain {self.chain.name!r} was stopped, and its rollback failed",
+                also,
+                self.result,
+            )
+        return self.report(call.block for call in undone.calls)
+
+    def _raise_failure(self, failure: Exception, also: list[Exception]) -> NoReturn:
+        if self._policy == "collect":
+            raise ExceptionGroup(
+                f"a robust call of chain {self.chain.name!r} failed", [failure, *also]
+            )
+        for error in also:
+            failure.add_note(f"in the rollback, {type(error).__name__} was {error.__notes__[-1]}")
+        raise failure
+
+    def _warn_rollback(self, undone: Walk) -> None:
+        for call in undone.calls:
+            if any(call.exception is error for error in undone.failures):
+                warn_isolated(self.chain, call.block, call.exception)
+
+
+def is_result(result: object) -> bool:
+    """Say whether a callback may give this: an int, not something that only behaves like one."""
+    return issubclass(type(result), int)
+
+
+def invalid_result(chain: AnyChain, block: AnyBlock, result: object) -> InvalidResultError:
+    """Make the error for a callback's answer that is no result; close a coroutine (D4)."""
+    hint = "give an int, such as NOTIFY_OK, or None"
+    if hasattr(result, "__await__"):
+        hint = "make the callback async def, or pass is_async=True on a chain that awaits"
+        close = getattr(result, "close", None)
+        if close is not None:
+            close()
+    return InvalidResultError(
+        f"block {block.name!r}{where(block)} on chain {chain.name!r} gave "
+        f"{type(result).__name__}, which is no result; {hint}"
+    )
+
+
+def takes_note(policy: str, error: Exception, result: object) -> bool:
+    """Say whether a fast loop may let this exception pass, once it has its note.
+
+    ``result`` is the latest one; when that is no result, it is itself the failure.
+    """
+    return (
+        policy == "raise"
+        and not isinstance(error, Skipped | VetoError)
+        and (result is None or is_result(result))
+    )
+
+
+def note_failure(chain: AnyChain, items: Snapshot, position: int, error: Exception) -> None:
+    """Tell an exception where it was raised; a RecursionError only once, at the innermost."""
+    if isinstance(error, RecursionError) and hasattr(error, "__notes__"):
+        return
+    block = items.blocks[position]
+    error.add_note(
+        f"raised by block {block.name!r}{where(block)} of chain {chain.name!r}, "
+        f"priority {block.priority}, position {position + 1} of {len(items)}"
+    )
+
+
+def warn_isolated(chain: AnyChain, block: AnyBlock, error: BaseException | None) -> None:
+    """Log an exception that goes no further."""
+    _log.warn(
+        "isolated an exception of a callback", chain=chain.name, block=block.name, error=error
+    )

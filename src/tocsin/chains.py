@@ -1,0 +1,529 @@
+"""The four chains. They share everything but their protection, and stand here for comparison.
+
+============================  ==================  ====================  =============  ============
+inside a callback of its own  Atomic              Blocking              Raw            SRCU
+============================  ==================  ====================  =============  ============
+``register``                  legal               WouldDeadlockError    legal          legal
+``unregister``                legal               WouldDeadlockError    legal          legal (a)
+``*_nowait``                  as the plain ones   WouldBlock            as the plain   WouldBlock (b)
+``unregister_nosync``         legal               legal                 legal          legal
+nested ``call``               legal               legal                 legal          legal
+``synchronize``               WouldDeadlockError  WouldDeadlockError    -              WouldDeadlock
+``set_filter``                legal               WouldDeadlockError    legal          legal (a)
+``only``                      legal               legal                 legal          legal
+----------------------------  ------------------  --------------------  -------------  ------------
+protection of the table       a lock for writers  a reader/writer lock  the caller's   snapshots
+callable from                 any thread, signal  one event loop        as the caller  one event
+                              handlers                                  locks          loop
+============================  ==================  ====================  =============  ============
+
+(a) ``WouldDeadlockError`` when this task's own walk may hold the block.
+(b) Where the plain one would wait.
+
+Source: ``kernel/notifier.c``, ``include/linux/notifier.h``.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import asynccontextmanager, contextmanager
+from threading import RLock, get_ident
+from typing import TYPE_CHECKING, Any, cast, overload
+
+from ._typing import DataT, EventT
+from .ancestry import enclosing_walks, own_walks, thread_walks
+from .async_base import REPLAYS, AsyncChain
+from .admission import replace_base
+from .errors import AsyncCallbackError, WouldDeadlockError
+from .locks import ReaderWriterLock
+from .pacing import CHECKPOINT_EVERY, Paced
+from .sync_base import SyncChain
+from .walk import ASYNC_WALKS, SYNC_WALKS, AsyncCalls
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+    from typing import TypeAlias, Unpack
+
+    from ._typing import AnyResult, SyncResult
+    from .block import AnyBlock, BlockOptions, NotifierBlock
+    from .report import CallReport
+    from .table import Snapshot
+
+    SyncBlock: TypeAlias = NotifierBlock[EventT, DataT, SyncResult]
+    SyncTarget: TypeAlias = SyncBlock[EventT, DataT] | Callable[[EventT, DataT], SyncResult]
+    AnyTarget: TypeAlias = (
+        NotifierBlock[EventT, DataT, AnyResult] | Callable[[EventT, DataT], AnyResult]
+    )
+
+__all__ = ["AtomicChain", "BlockingChain", "RawChain", "SrcuChain"]
+
+_POLL = 0.0001  # seconds between two looks at the other threads' frames, at first
+
+
+class AtomicChain(SyncChain[EventT, DataT]):
+    """Sync callbacks that must not block; callable from any thread and any signal handler.
+
+    Writers take a lock, walks take none. Every member is legal inside a callback, except
+    `synchronize`, and in a signal handler that interrupts one of them.
+    Source: ``struct atomic_notifier_head``.
+    """
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        errors: str = "raise",
+        filter: Callable[[AnyBlock], bool] | None = None,  # noqa: A002 - the option's name
+        replay: Callable[[], Iterable[tuple[EventT, DataT]]] | None = None,
+    ) -> None:
+        super().__init__(name, errors=errors, filter=filter, replay=replay)
+        self._lock = RLock()  # a signal handler may write in the middle of a write
+
+    def _check_allowed(self, block: AnyBlock) -> None:
+        super()._check_allowed(block)
+        if block.is_async:
+            raise AsyncCallbackError(
+                f"block {block.name!r} is async, and AtomicChain {self._name!r} calls sync "
+                f"callbacks only; take a SrcuChain or BlockingChain"
+            )
+
+    def register(
+        self,
+        target: SyncTarget[EventT, DataT],
+        *,
+        unique_priority: bool = False,
+        **options: Unpack[BlockOptions],
+    ) -> SyncBlock[EventT, DataT]:
+        """Put a block, or a callback with block options, on the chain; give its block.
+
+        ``unique_priority`` refuses a priority that another active block has. Raises
+        `AlreadyRegisteredError`, `PriorityInUseError`, `AsyncCallbackError`,
+        `RegistrationVetoedError`, `ScopeClosedError`, `InvalidTypeError` or `InvalidValueError`;
+        then the chain is as it was. Source: ``atomic_notifier_chain_register[_unique_prio]()``.
+        """
+        return self._register_now(target, options, unique_priority=unique_priority)
+
+    def unregister(self, block: NotifierBlock[EventT, DataT, Any]) -> None:
+        """Take a block off: never entered again. A call that another thread has begun counts as
+        running; `synchronize` waits for it. Raises `NotRegisteredError`.
+        Source: ``atomic_notifier_chain_unregister()``, which waits.
+        """
+        self._remove(block)
+
+    register_nowait = register
+    unregister_nowait = unregister
+    unregister_nosync = unregister
+
+    def synchronize(self, *, timeout: float | None = None) -> None:
+        """Return when every walk that was running when this was called has ended, in any thread.
+
+        ``timeout`` in seconds, 0 or more, ``None`` for no bound; past it a `TimeoutError`. Inside
+        a walk of this thread a `WouldDeadlockError`. Looks at the threads' frames, so walks pay
+        nothing for it; blocks this thread meanwhile. Source: ``synchronize_rcu()``.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        waited = thread_walks(self, SYNC_WALKS)
+        if get_ident() in waited.values():
+            raise WouldDeadlockError(
+                f"synchronizing chain {self._name!r} would wait for the walk that this code runs "
+                f"in; do it after the call"
+            )
+        pause = _POLL
+        while waited:
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError(
+                    f"chain {self._name!r}: {len(waited)} walks were still running after {timeout} s"
+                )
+            time.sleep(pause)
+            pause = min(pause * 2, 100 * _POLL)
+            running = thread_walks(self, SYNC_WALKS)
+            waited = {frame: ident for frame, ident in waited.items() if frame in running}
+
+    async def _unregister_and_wait(self, block: AnyBlock) -> None:
+        self._remove(block)
+        if thread_walks(self, SYNC_WALKS):
+            from anyio import to_thread
+
+            await to_thread.run_sync(self.synchronize, abandon_on_cancel=True)
+
+    def set_filter(self, filter: Callable[[AnyBlock], bool] | None) -> None:  # noqa: A002
+        """Replace the filter, or remove it with ``None``; every block is looked at anew.
+
+        All or nothing. A block that becomes parked is never entered again; one that is admitted
+        takes its place by its original order of registration, after a replay where the chain has
+        one; when it vetoes that, `RegistrationVetoedError` is raised and nothing changes.
+        """
+        self._set_filter_now(filter)
+
+
+class BlockingChain(AsyncChain[EventT, DataT]):
+    """Sync and async callbacks under a reader/writer lock: no registration overlaps a walk.
+
+    Walks share, writers exclude; first come, first served. Used from one event loop.
+    Source: ``struct blocking_notifier_head``.
+    """
+
+    __slots__ = ("_rwlock",)
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        errors: str = "raise",
+        filter: Callable[[AnyBlock], bool] | None = None,  # noqa: A002 - the option's name
+        replay: Callable[[], Iterable[tuple[EventT, DataT]]] | None = None,
+        checkpoint_every: int = CHECKPOINT_EVERY,
+    ) -> None:
+        self._rwlock = ReaderWriterLock(lambda: not self._table.readers_of(), self._changed)
+        super().__init__(
+            name, errors=errors, filter=filter, replay=replay, checkpoint_every=checkpoint_every
+        )
+
+    async def register(
+        self,
+        target: AnyTarget[EventT, DataT],
+        *,
+        unique_priority: bool = False,
+        **options: Unpack[BlockOptions],
+    ) -> NotifierBlock[EventT, DataT, AnyResult]:
+        """Put a block, or a callback with block options, on the chain; give its block.
+
+        Waits until no walk is running. ``unique_priority`` refuses a priority that another active
+        block has. Raises `WouldDeadlockError` inside a walk of this chain, else as
+        `SrcuChain.register`. Source: ``blocking_notifier_chain_register[_unique_prio]()``.
+        """
+        await self._pace()
+        async with self._written("registering on"):
+            return await self._register(target, options, unique_priority=unique_priority)
+
+    async def unregister(self, block: NotifierBlock[EventT, DataT, Any]) -> None:
+        """Take a block off: not running, never again; no walk overlaps the change.
+
+        Cancelled while it waits, it acts as `unregister_nosync`. Raises `NotRegisteredError`,
+        `WouldDeadlockError` inside a walk of this chain, `WrongLoopError`. A checkpoint when it
+        has to wait. Source: ``blocking_notifier_chain_unregister()``.
+        """
+        self._bind()
+        self._require(block)
+        self._refuse_own_walk("unregistering from", "use unregister_nosync()")
+        try:
+            await self._rwlock.acquire_write()
+        except BaseException:
+            self._take_off(block)
+            raise
+        try:
+            self._remove(block)
+        finally:
+            self._rwlock.release_write()
+        await self._pace()
+
+    def register_nowait(
+        self,
+        target: AnyTarget[EventT, DataT],
+        *,
+        unique_priority: bool = False,
+        **options: Unpack[BlockOptions],
+    ) -> NotifierBlock[EventT, DataT, AnyResult]:
+        """Like `register`, at once, or `anyio.WouldBlock`. Sync; needs no running event loop."""
+        with self._written_nowait():
+            return self._register_now(target, options, unique_priority=unique_priority)
+
+    def unregister_nowait(self, block: NotifierBlock[EventT, DataT, Any]) -> None:
+        """Like `unregister`, at once, or `anyio.WouldBlock`. Sync; needs no running event loop."""
+        self._require(block)
+        with self._written_nowait():
+            self._remove(block)
+
+    async def set_filter(self, filter: Callable[[AnyBlock], bool] | None) -> None:  # noqa: A002
+        """Replace the filter as `AtomicChain.set_filter` does, waiting until no walk is running.
+
+        Raises `WouldDeadlockError` inside a walk of this chain, `WrongLoopError`.
+        """
+        await self._pace()
+        async with self._written("filtering"):
+            await self._set_filter(filter)
+
+    def set_filter_nowait(self, filter: Callable[[AnyBlock], bool] | None) -> None:  # noqa: A002
+        """Like `set_filter`, at once, or `anyio.WouldBlock`. Sync."""
+        with self._written_nowait():
+            self._set_filter_now(filter)
+
+    # The lock.
+
+    @asynccontextmanager
+    async def _written(self, what: str) -> AsyncIterator[None]:
+        """Hold the write lock, refusing to wait for oneself."""
+        self._bind()
+        self._refuse_own_walk(what, "do it after the call")
+        await self._rwlock.acquire_write()
+        try:
+            yield
+        finally:
+            self._rwlock.release_write()
+
+    @contextmanager
+    def _written_nowait(self) -> Iterator[None]:
+        self._binding.check(self._name)
+        if not self._rwlock.acquire_write_nowait():
+            from anyio import WouldBlock
+
+            raise WouldBlock
+        try:
+            yield
+        finally:
+            self._rwlock.release_write()
+
+    def _refuse_own_walk(self, what: str, instead: str) -> None:
+        busy = self._rwlock.writing or self._table.readers_of()
+        if busy and any(True for _ in enclosing_walks(self, ASYNC_WALKS | REPLAYS)):
+            self._would_deadlock(what, instead)
+
+    async def _admit(self) -> None:
+        """Queue, unless the gate is open or this is a nested call."""
+        if not self._rwlock.is_closed or any(True for _ in own_walks(self, ASYNC_WALKS)):
+            return
+        self._bind()
+        if self._rwlock.writing and any(True for _ in enclosing_walks(self, REPLAYS)):
+            self._would_deadlock("calling", "a replay cannot call its own chain")
+        await self._rwlock.acquire_read()
+
+    @property
+    def _is_closed(self) -> bool:
+        return self._rwlock.is_closed
+
+    def _reader_left(self) -> None:
+        self._grace.wake()
+        self._rwlock.wake()
+
+    def _count_waiting(self) -> int:
+        return self._grace.waiting + self._rwlock.waiting
+
+    def _writers_waiting(self) -> int:
+        return self._grace.waiting + self._rwlock.writers_waiting
+
+    def _forget_waiters(self) -> None:
+        self._grace.forget()
+        self._rwlock.forget()
+
+
+class RawChain(Paced, SyncChain[EventT, DataT]):
+    """No protection of its own: the caller holds whatever lock is needed.
+
+    `call` runs sync callbacks; `acall` and its kin are the async walk over both kinds. Every member
+    is legal inside a callback. Source: ``struct raw_notifier_head``.
+    """
+
+    __slots__ = ("_budget", "_checkpoint_every", "_turns", "_waiting")
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        errors: str = "raise",
+        filter: Callable[[AnyBlock], bool] | None = None,  # noqa: A002 - the option's name
+        replay: Callable[[], Iterable[tuple[EventT, DataT]]] | None = None,
+    ) -> None:
+        super().__init__(name, errors=errors, filter=filter, replay=replay)
+        self._waiting = 0  # nobody ever waits for a walk here
+        self._start_budget(CHECKPOINT_EVERY)
+
+    def _published(self) -> None:
+        self._set_turns(self._left)
+
+    def register(
+        self,
+        target: AnyTarget[EventT, DataT],
+        *,
+        unique_priority: bool = False,
+        **options: Unpack[BlockOptions],
+    ) -> NotifierBlock[EventT, DataT, AnyResult]:
+        """Put a block, or a callback with block options, on the chain; give its block.
+
+        An async callback is for `acall`. On a chain with a replay it cannot be registered: that
+        would have to wait (`anyio.WouldBlock`). Else as `AtomicChain.register`.
+        Source: ``raw_notifier_chain_register()``.
+        """
+        return self._register_now(target, options, unique_priority=unique_priority)
+
+    def unregister(self, block: NotifierBlock[EventT, DataT, Any]) -> None:
+        """Take a block off: never entered again. Raises `NotRegisteredError`.
+
+        Source: ``raw_notifier_chain_unregister()``.
+        """
+        self._remove(block)
+
+    register_nowait = register
+    unregister_nowait = unregister
+    unregister_nosync = unregister
+
+    async def _unregister_and_wait(self, block: AnyBlock) -> None:
+        self._remove(block)
+
+    def set_filter(self, filter: Callable[[AnyBlock], bool] | None) -> None:  # noqa: A002
+        """Replace the filter as `AtomicChain.set_filter` does."""
+        self._set_filter_now(filter)
+
+    @overload
+    async def acall(self: RawChain[EventT, None], event: EventT) -> int: ...
+    @overload
+    async def acall(self, event: EventT, data: DataT) -> int: ...
+    async def acall(self, event: Any, data: Any = None) -> int:
+        """Like `BlockingChain.call`, without its lock. A checkpoint once in 512 calls."""
+        return await AsyncCalls.call(cast("Any", self), event, data)
+
+    @overload
+    async def acall_report(
+        self: RawChain[EventT, None], event: EventT, *, limit: int = -1
+    ) -> CallReport: ...
+    @overload
+    async def acall_report(self, event: EventT, data: DataT, *, limit: int = -1) -> CallReport: ...
+    async def acall_report(self, event: Any, data: Any = None, *, limit: int = -1) -> CallReport:
+        """Like `BlockingChain.call_report`, without its lock."""
+        return await AsyncCalls.call_report(cast("Any", self), event, data, limit=limit)
+
+    @overload
+    async def acall_robust(
+        self: RawChain[EventT, None],
+        event: EventT,
+        rollback_event: EventT,
+        *,
+        reverse: bool = False,
+    ) -> int: ...
+    @overload
+    async def acall_robust(
+        self, event: EventT, rollback_event: EventT, data: DataT, *, reverse: bool = False
+    ) -> int: ...
+    async def acall_robust(
+        self, event: Any, rollback_event: Any, data: Any = None, *, reverse: bool = False
+    ) -> int:
+        """Like `BlockingChain.call_robust`, without its lock."""
+        report = await self.acall_robust_report(event, rollback_event, data, reverse=reverse)
+        return report.result
+
+    @overload
+    async def acall_robust_report(
+        self: RawChain[EventT, None],
+        event: EventT,
+        rollback_event: EventT,
+        *,
+        reverse: bool = False,
+    ) -> CallReport: ...
+    @overload
+    async def acall_robust_report(
+        self, event: EventT, rollback_event: EventT, data: DataT, *, reverse: bool = False
+    ) -> CallReport: ...
+    async def acall_robust_report(
+        self, event: Any, rollback_event: Any, data: Any = None, *, reverse: bool = False
+    ) -> CallReport:
+        """Like `BlockingChain.call_robust_report`, without its lock."""
+        return await AsyncCalls.call_robust_report(
+            cast("Any", self), event, rollback_event, data, reverse=reverse
+        )
+
+    # What the async walk asks of a chain; it is the same code, and needs these alone.
+    _begin_walk = AsyncCalls._begin_walk
+    _end_walk = AsyncCalls._end_walk
+    _drive_shielded = AsyncCalls._drive_shielded
+
+
+class SrcuChain(AsyncChain[EventT, DataT]):
+    """Sync and async callbacks over a snapshot: walks never wait, writers publish a copy.
+
+    Used from one event loop. Source: ``struct srcu_notifier_head``.
+    """
+
+    __slots__ = ()
+
+    async def register(
+        self,
+        target: AnyTarget[EventT, DataT],
+        *,
+        unique_priority: bool = False,
+        **options: Unpack[BlockOptions],
+    ) -> NotifierBlock[EventT, DataT, AnyResult]:
+        """Put a block, or a callback with block options, on the chain; give its block.
+
+        ``unique_priority`` refuses a priority that another active block has. Waits for nothing but
+        a replay to an async callback. Raises `AlreadyRegisteredError`, `PriorityInUseError`,
+        `RegistrationVetoedError`, `ScopeClosedError`, `WrongLoopError`, `InvalidTypeError` or
+        `InvalidValueError`; then the chain is as it was. Draws on the checkpoint budget.
+        Source: ``srcu_notifier_chain_register()``.
+        """
+        self._bind()
+        await self._pace()
+        return await self._register(target, options, unique_priority=unique_priority)
+
+    async def unregister(self, block: NotifierBlock[EventT, DataT, Any]) -> None:
+        """Take a block off: not running, never again, when this returns.
+
+        Waits only for walks that began before and may still hold the block. Cancelled while it
+        waits, it has taken effect. Raises `NotRegisteredError`, `WrongLoopError`, and
+        `WouldDeadlockError` inside such a walk. A checkpoint when it has to wait.
+        Source: ``srcu_notifier_chain_unregister()``.
+        """
+        self._bind()
+        self._require(block)
+        holders = self._table.readers_of(block)
+        self._refuse_own_walk(holders, "unregistering from", "use unregister_nosync()")
+        self._remove(block)
+        await self._grace.wait(holders)
+        await self._pace()
+
+    def register_nowait(
+        self,
+        target: AnyTarget[EventT, DataT],
+        *,
+        unique_priority: bool = False,
+        **options: Unpack[BlockOptions],
+    ) -> NotifierBlock[EventT, DataT, AnyResult]:
+        """Like `register`, at once, or `anyio.WouldBlock`. Sync; needs no running event loop."""
+        self._binding.check(self._name)
+        return self._register_now(target, options, unique_priority=unique_priority)
+
+    def unregister_nowait(self, block: NotifierBlock[EventT, DataT, Any]) -> None:
+        """Like `unregister`, at once, or `anyio.WouldBlock`. Sync; needs no running event loop."""
+        self._binding.check(self._name)
+        self._require(block)
+        self._refuse_running([block])
+        self._remove(block)
+
+    async def set_filter(self, filter: Callable[[AnyBlock], bool] | None) -> None:  # noqa: A002
+        """Replace the filter as `AtomicChain.set_filter` does.
+
+        When it returns, no block that it parked is running. Raises `WouldDeadlockError` inside a
+        walk that may hold one of these, `WrongLoopError`.
+        """
+        self._bind()
+        await self._pace()
+        holders = self._holders(self._to_be_parked(filter))
+        self._refuse_own_walk(holders, "filtering", "use only()")
+        await self._set_filter(filter)
+        await self._grace.wait(holders)
+
+    def set_filter_nowait(self, filter: Callable[[AnyBlock], bool] | None) -> None:  # noqa: A002
+        """Like `set_filter`, at once, or `anyio.WouldBlock`. Sync."""
+        self._binding.check(self._name)
+        self._refuse_running(self._to_be_parked(filter))
+        self._set_filter_now(filter)
+
+    # The grace period.
+
+    def _to_be_parked(self, filter: Callable[[AnyBlock], bool] | None) -> list[AnyBlock]:  # noqa: A002
+        return self._with_filters(replace_base(self._check_filter(filter)))[0]
+
+    def _holders(self, blocks: Iterable[AnyBlock]) -> list[Snapshot]:
+        """Give the snapshots under way that hold any of the blocks."""
+        found = {id(one): one for block in blocks for one in self._table.readers_of(block)}
+        return list(found.values())
+
+    def _refuse_running(self, blocks: Iterable[AnyBlock]) -> None:
+        if self._holders(blocks):
+            from anyio import WouldBlock
+
+            raise WouldBlock
+
+    def _refuse_own_walk(self, holders: list[Snapshot], what: str, instead: str) -> None:
+        if holders and any(one is items for items in self._enclosing() for one in holders):
+            self._would_deadlock(what, instead)

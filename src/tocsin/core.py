@@ -1,0 +1,199 @@
+"""`Core`: a chain's table, and the one place where it is published.
+
+Invariants: ``_table`` is replaced and never edited; a block that has left the table is blank in
+every snapshot that a walk may hold before ``_edit`` returns.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from ._typing import DataT, EventT, Generic
+from .block import NotifierBlock
+from .careful import POLICIES
+from .errors import InvalidTypeError, InvalidValueError, NotRegisteredError
+from .filters import NameFilterBase
+from .table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
+
+    from .block import AnyBlock
+
+__all__ = ["Core"]
+
+
+class Core(Generic[EventT, DataT]):
+    """A named table of subscribers. Not for direct use."""
+
+    __slots__ = ("__weakref__", "_errors", "_lock", "_name", "_replay", "_sequence", "_table")
+
+    _lock: AbstractContextManager[Any]
+    """Held while a table is edited; only `AtomicChain` needs a real one."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        errors: str = "raise",
+        filter: Callable[[AnyBlock], bool] | None = None,  # noqa: A002 - the option's name
+        replay: Callable[[], Iterable[tuple[EventT, DataT]]] | None = None,
+    ) -> None:
+        if not isinstance(name, str) or not name:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidTypeError(f"a chain's name must be a str that is not empty, not {name!r}")
+        if errors not in POLICIES:
+            raise InvalidValueError(
+                f"chain {name!r}: errors={errors!r} does not exist; use one of {', '.join(POLICIES)}"
+            )
+        if replay is not None and not callable(replay):
+            raise InvalidTypeError(
+                f"chain {name!r}: replay must be a function that gives the pairs"
+            )
+        self._name = name
+        self._errors = errors
+        self._replay = replay
+        self._lock = nullcontext()
+        self._sequence = count()
+        self._table = Table()
+        self._table.filters = (self._check_filter(filter),)
+
+    # Looking.
+
+    @property
+    def name(self) -> str:
+        """The name of the chain, for errors, logs and the bus."""
+        return self._name
+
+    @property
+    def errors(self) -> str:
+        """What becomes of a callback's exception: ``raise``, ``collect`` or ``isolate`` (D9)."""
+        return self._errors
+
+    @property
+    def blocks(self) -> tuple[AnyBlock, ...]:
+        """The active blocks in call order."""
+        return tuple(self._table.members)
+
+    @property
+    def parked(self) -> tuple[AnyBlock, ...]:
+        """The blocks that the filter leaves out: registered, never called."""
+        return tuple(self._table.parked)
+
+    @property
+    def filter(self) -> Callable[[AnyBlock], bool] | None:
+        """The filter in force, or ``None``; the layers of `only` are not part of it."""
+        return self._table.filters[0]
+
+    @property
+    def unmatched_names(self) -> tuple[str, ...]:
+        """The entries of filter and `only` that name no block of the chain: a typo, perhaps."""
+        table = self._table
+        known = (*table.members, *table.parked)
+        layers = [layer for layer in table.filters if isinstance(layer, NameFilterBase)]
+        return tuple(dict.fromkeys(name for layer in layers for name in layer.unmatched(known)))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no block is active."""
+        return not self._table.members
+
+    def __len__(self) -> int:
+        return len(self._table.members)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __contains__(self, block: object, /) -> bool:
+        return isinstance(block, NotifierBlock) and self._table.is_active(block)
+
+    def __iter__(self) -> Iterator[AnyBlock]:
+        return iter(self.blocks)
+
+    def __repr__(self) -> str:
+        parked = f", {len(self.parked)} parked" if self.parked else ""
+        return f"<{type(self).__name__} {self._name!r} {len(self)} blocks{parked}>"
+
+    # Editing: every change of the table goes through here.
+
+    def _edit(self, change: Callable[[Table], None], gone: Iterable[AnyBlock] = ()) -> Table:
+        """Publish a changed table, all or nothing, and blank the blocks that are ``gone`` (D3).
+
+        A signal handler that registers in the middle of this replaces the table under our feet:
+        then we begin again with its table. Between the comparison and the assignment there is no
+        call, so no handler and no other thread can come in.
+        """
+        with self._lock:
+            while True:
+                old = self._table
+                new = Table(old)
+                change(new)
+                if self._table is old:
+                    self._table = new
+                    break
+            for block in gone:
+                for one in new.retired:
+                    snapshot = one()
+                    if snapshot is not None:
+                        snapshot.blank(block)
+            self._published()
+        return new
+
+    def _published(self) -> None:
+        """Take note of a new table."""
+
+    def _check_filter(
+        self, admitted: Callable[[AnyBlock], bool] | None
+    ) -> Callable[[AnyBlock], bool] | None:
+        if admitted is not None and not callable(admitted):
+            raise InvalidTypeError(
+                f"chain {self._name!r}: a filter must be a NameFilter or another callable, not "
+                f"{type(admitted).__name__}; did you mean NameFilter.parse(...)?"
+            )
+        return admitted
+
+    # Unregistering.
+
+    def _require(self, block: AnyBlock) -> None:
+        """Raise `NotRegisteredError` unless the block is on this chain."""
+        if not isinstance(block, NotifierBlock):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise NotRegisteredError(
+                f"{block!r} is no block, so it cannot be unregistered from chain {self._name!r}; "
+                f"keep the block that register gave you",
+                chain=self,
+                block=block,
+            )
+        if not self._table.has(block):
+            raise self._not_registered(block)
+
+    def _not_registered(self, block: AnyBlock) -> NotRegisteredError:
+        chain = block.chain
+        elsewhere = "" if chain is None or chain is self else f"; it is on {chain.name!r}"
+        return NotRegisteredError(
+            f"block {block.name!r} is not on chain {self._name!r}{elsewhere}",
+            chain=self,
+            block=block,
+        )
+
+    def _remove(self, block: AnyBlock) -> None:
+        """Take a block off: never entered again when this returns, without waiting (D3)."""
+        self._require(block)
+
+        def discard(draft: Table) -> None:
+            if not draft.has(block):
+                raise self._not_registered(block)
+            draft.discard(block)
+
+        self._edit(discard, gone=(block,))
+        block._chain = None
+        if block.owner is not None:
+            block.owner.forget(block)
+
+    def _take_off(self, block: AnyBlock) -> None:
+        """Take a block off that may be gone already."""
+        try:
+            self._remove(block)
+        except NotRegisteredError:
+            return

@@ -1,0 +1,219 @@
+"""Every exception of Tocsin, and how a result becomes one.
+
+Invariants: each is a `TocsinError`; its message says who, where and what next and never carries an
+event's data; what a program may want to look at is an attribute.
+"""
+
+from __future__ import annotations
+
+import errno as _errno
+import os
+from typing import TYPE_CHECKING, Any
+
+from .results import describe_result, notifier_from_errno, notifier_to_errno
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .block import NotifierBlock
+    from .protocol import AnyChain
+
+__all__ = [
+    "AlreadyRegisteredError",
+    "AsyncCallbackError",
+    "FilterError",
+    "InvalidResultError",
+    "InvalidTypeError",
+    "InvalidValueError",
+    "NotRegisteredError",
+    "PriorityInUseError",
+    "RegistrationError",
+    "RegistrationVetoedError",
+    "RollbackError",
+    "ScopeClosedError",
+    "TocsinError",
+    "VetoError",
+    "WouldDeadlockError",
+    "WrongLoopError",
+    "raise_for_result",
+]
+
+
+class TocsinError(Exception):
+    """The base of every exception that Tocsin raises on its own account."""
+
+
+class InvalidTypeError(TocsinError, TypeError):
+    """Something of the wrong type was given for a block, a chain or a module."""
+
+
+class InvalidValueError(TocsinError, ValueError):
+    """Something of the right type, but with no sense here, was given."""
+
+
+class RegistrationError(TocsinError):
+    """A block could not be registered or unregistered; the chain is as it was (D6).
+
+    ``errno`` is what the kernel's function returns, as a positive number.
+    """
+
+    errno: int = _errno.EINVAL
+
+    def __init__(
+        self, message: str, *, chain: AnyChain, block: NotifierBlock[Any, Any, Any]
+    ) -> None:
+        super().__init__(message)
+        self.chain = chain
+        self.block = block
+
+
+class AlreadyRegisteredError(RegistrationError):
+    """The block is on a chain already."""
+
+    errno = _errno.EEXIST
+
+
+class PriorityInUseError(RegistrationError):
+    """``unique_priority`` was asked for and another block has that priority."""
+
+    errno = _errno.EBUSY
+
+
+class NotRegisteredError(RegistrationError):
+    """The block is not on this chain."""
+
+    errno = _errno.ENOENT
+
+
+class VetoError(TocsinError, OSError):
+    """A veto. Raise it in a callback to veto with words; `raise_for_result` raises it too.
+
+    ``errno`` is a positive errno and ``reason`` says why (by default the errno's own text).
+    ``result`` is the result that it counts as, ``block`` who vetoed, where that is known. The
+    errno is 0 when the walk was stopped by a result that carries none, such as `NOTIFY_STOP`.
+    """
+
+    counts_as_result = True
+    """Whether a walk takes it for the raising block's result; if not, it is an exception (D9)."""
+
+    def __init__(
+        self,
+        errno: int,
+        reason: str | None = None,
+        *,
+        result: int | None = None,
+        block: NotifierBlock[Any, Any, Any] | None = None,
+    ) -> None:
+        if result is None and errno <= 0:
+            raise InvalidValueError(
+                f"VetoError takes a positive errno, not {errno}; did you mean errno.EBUSY, "
+                f"as in VetoError(errno.EBUSY, 'the device is in use')?"
+            )
+        self.reason = reason if reason is not None else os.strerror(errno)
+        super().__init__(errno, self.reason)
+        self.result: int = notifier_from_errno(-errno) if result is None else result
+        self.block = block
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle without the block, which belongs to this process."""
+        return _restore_veto, (type(self), self.errno, self.reason, self.result)
+
+
+def _restore_veto(cls: type[VetoError], errno: int, reason: str, result: int) -> VetoError:
+    veto = cls.__new__(cls, errno, reason)
+    VetoError.__init__(veto, errno, reason, result=result)
+    return veto
+
+
+class RegistrationVetoedError(RegistrationError, VetoError):
+    """The newcomer vetoed an event of the replay, so it was not registered.
+
+    Escaping from a callback it is an exception, not a veto of the outer event.
+    """
+
+    counts_as_result = False
+
+    def __init__(
+        self,
+        veto: VetoError,
+        *,
+        chain: AnyChain,
+        block: NotifierBlock[Any, Any, Any],
+    ) -> None:
+        VetoError.__init__(self, veto.errno or 0, veto.reason, result=veto.result)
+        self.chain = chain
+        self.block = block
+
+    def __str__(self) -> str:
+        return (
+            f"block {self.block.name!r} was not registered on chain {self.chain.name!r}: "
+            f"it vetoed a replayed event with {describe_result(self.result)}: {self.reason}"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel as a plain `VetoError`: chain and block belong to this process."""
+        return _restore_veto, (VetoError, self.errno, self.reason, self.result)
+
+
+class InvalidResultError(TocsinError):
+    """A callback gave something that is no result, or a result is no veto that could be raised."""
+
+
+class AsyncCallbackError(TocsinError):
+    """An async callback where only sync ones can be called (D7)."""
+
+
+class WouldDeadlockError(TocsinError, RuntimeError):
+    """The call would wait for itself, so it was refused; nothing was changed."""
+
+
+class WrongLoopError(TocsinError, RuntimeError):
+    """An async chain was used from another thread or event loop than its own."""
+
+
+class FilterError(TocsinError, ValueError):
+    """A name filter that cannot be used; whatever filter was in force stays in force."""
+
+
+class ScopeClosedError(TocsinError, RuntimeError):
+    """Something was registered under a scope that is closed."""
+
+
+class RollbackError(ExceptionGroup[Exception]):
+    """A robust call was stopped, and callbacks raised while it was rolled back (D10).
+
+    ``result`` is the result that stopped the call.
+    """
+
+    def __new__(cls, message: str, exceptions: Sequence[Exception], result: int) -> RollbackError:
+        """Make the group; exception groups are built here, not in ``__init__``."""
+        group = super().__new__(cls, message, exceptions)
+        group.result = result
+        return group
+
+    result: int
+
+    def derive(self, excs: Sequence[Exception], /) -> RollbackError:  # type: ignore[override]
+        """Give a group of the same kind, so that ``except*`` and ``split`` keep the result."""
+        return RollbackError(self.message, excs, self.result)
+
+
+def raise_for_result(result: int) -> int:
+    """Give ``result`` back when it carries no errno, else raise `VetoError`.
+
+    A bare negative raises `InvalidResultError`: the kernel would stop the walk and report success.
+    Anything but an int is a `TypeError`. Pure; legal anywhere.
+    """
+    if not isinstance(result, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidTypeError(
+            f"raise_for_result() takes a result, an int, not {type(result).__name__}"
+        )
+    if result < 0:
+        raise InvalidResultError(
+            f"{result} is a bare negative, which stops a walk and still reads as success; "
+            f"did you mean notifier_from_errno({result})?"
+        )
+    error = notifier_to_errno(result)
+    if error:
+        raise VetoError(-error, result=result)
+    return result

@@ -1,0 +1,97 @@
+"""Which event loop a chain belongs to.
+
+An async chain counts its readers without atomicity, so it belongs to one event loop: the one in
+which it is first awaited, until that loop is closed. A chain made at import time therefore works
+under one ``anyio.run`` after another.
+
+Knows no chain, only a name for its messages.
+"""
+
+from __future__ import annotations
+
+import sys
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, cast
+
+from .errors import WrongLoopError
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
+__all__ = ["LoopBinding", "running_loop"]
+
+
+def running_loop() -> object | None:
+    """Give what stands for the event loop that runs in this thread, or ``None``.
+
+    Imports anyio only where a loop could be running at all.
+    """
+    if "asyncio" not in sys.modules and "trio" not in sys.modules:
+        return None
+    from anyio import NoEventLoopError
+    from anyio.lowlevel import current_token
+
+    try:
+        return current_token().native_token
+    except NoEventLoopError:
+        return None
+
+
+def _is_closed(loop: Any) -> bool:
+    """Say whether a loop is gone for good: a closed asyncio loop, a trio run that has ended."""
+    if hasattr(loop, "is_closed"):
+        return cast("AbstractEventLoop", loop).is_closed()
+    from trio import RunFinishedError
+
+    try:
+        loop.run_sync_soon(bool)
+    except RunFinishedError:
+        return True
+    return False
+
+
+class LoopBinding:
+    """The loop that a chain is bound to.
+
+    Invariant: ``_loop`` is ``None`` or was running, in thread ``_thread``, when it was bound.
+    """
+
+    __slots__ = ("_loop", "_thread")
+
+    def __init__(self) -> None:
+        self._loop: object | None = None
+        self._thread = 0
+
+    def bind(self, name: str) -> bool:
+        """Check that this is the chain's loop, binding it if it has none.
+
+        Gives True when the chain was bound to another loop that has been closed since. Raises
+        `WrongLoopError`. Without a running loop nothing is bound.
+        """
+        loop = running_loop()
+        if loop is None or loop is self._loop:
+            self._check_thread(name)
+            return False
+        self._check_free(name)
+        moved = self._loop is not None
+        self._loop, self._thread = loop, get_ident()
+        return moved
+
+    def check(self, name: str) -> None:
+        """Check that this is not another loop or thread than the chain's; bind nothing."""
+        loop = running_loop()
+        if loop is None or loop is self._loop:
+            self._check_thread(name)
+        else:
+            self._check_free(name)
+
+    def _check_thread(self, name: str) -> None:
+        if self._loop is not None and self._thread != get_ident():
+            self._check_free(name)
+
+    def _check_free(self, name: str) -> None:
+        if self._loop is not None and not _is_closed(self._loop):
+            raise WrongLoopError(
+                f"chain {name!r} belongs to another event loop, which is still open; use it from "
+                f"there (anyio.from_thread.run from a worker thread), or take an AtomicChain"
+            )

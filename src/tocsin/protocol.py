@@ -1,0 +1,92 @@
+"""`AnyChain`: what the four flavours have in common.
+
+For code that takes any chain: filters, scopes, the bus, the module host. ``register`` and
+``unregister`` are not here, being sync on two flavours and async on the others; the ``_nowait`` and
+``_nosync`` forms are sync on all four.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+    from typing import Unpack
+
+    from .block import AnyBlock, BlockOptions
+    from .report import ChainStatistics
+
+__all__ = ["AnyChain"]
+
+
+class AnyChain(Protocol):
+    """Any of the four chain flavours."""
+
+    @property
+    def name(self) -> str:
+        """The name of the chain, for errors, logs and the bus."""
+        ...
+
+    @property
+    def blocks(self) -> tuple[AnyBlock, ...]:
+        """The active blocks in call order."""
+        ...
+
+    @property
+    def parked(self) -> tuple[AnyBlock, ...]:
+        """The blocks that the filter leaves out."""
+        ...
+
+    @property
+    def filter(self) -> Callable[[AnyBlock], bool] | None:
+        """The filter in force, without the layers of `only`."""
+        ...
+
+    @property
+    def unmatched_names(self) -> tuple[str, ...]:
+        """The filter's entries that name no block of the chain, parked or not."""
+        ...
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no block is active."""
+        ...
+
+    def register_nowait(
+        self,
+        target: Any,
+        *,
+        unique_priority: bool = False,
+        **options: Unpack[BlockOptions],
+    ) -> AnyBlock:
+        """Register at once, or raise `anyio.WouldBlock`."""
+        ...
+
+    def unregister_nowait(self, block: AnyBlock) -> None:
+        """Unregister at once with the full guarantee, or raise `anyio.WouldBlock`."""
+        ...
+
+    def unregister_nosync(self, block: AnyBlock) -> None:
+        """Unregister without waiting for a callback that is running."""
+        ...
+
+    def only(self, *names: str) -> AbstractContextManager[None]:
+        """Let only these blocks be called, for as long as the context is open."""
+        ...
+
+    def statistics(self) -> ChainStatistics:
+        """Give the state of the chain at this moment."""
+        ...
+
+    def __len__(self) -> int:
+        """Give the number of active blocks."""
+        ...
+
+    def __contains__(self, block: object, /) -> bool:
+        """Say whether the block is active on the chain."""
+        ...
+
+    def __iter__(self) -> Iterator[AnyBlock]:
+        """Give the active blocks in call order."""
+        ...

@@ -1,0 +1,66 @@
+"""What a call and a chain tell about themselves: frozen records, made on request."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .errors import VetoError
+from .results import NOTIFY_STOP_MASK, describe_result, notifier_to_errno
+
+if TYPE_CHECKING:
+    from .block import AnyBlock
+
+__all__ = ["BlockCall", "CallReport", "ChainStatistics"]
+
+
+class BlockCall(NamedTuple):
+    """One callback's part in a call."""
+
+    block: AnyBlock
+    result: int
+    """What it counted as; `NOTIFY_DONE` for ``None`` and for an isolated exception."""
+    exception: BaseException | None
+    """What it raised, a `VetoError` included."""
+    duration: float
+    """Seconds."""
+
+
+class CallReport(NamedTuple):
+    """What happened in one call. Source: ``notifier_call_chain(..., nr_calls)``."""
+
+    event: Any
+    result: int
+    nr_calls: int
+    """How many callbacks were called, the one that stopped the walk included."""
+    stopped_by: AnyBlock | None
+    calls: tuple[BlockCall, ...]
+    """In call order; of a robust call, those of the first pass."""
+    rolled_back: tuple[AnyBlock, ...] = ()
+    """The blocks that were called with the rollback event, in that order."""
+
+    def raise_for_veto(self) -> None:
+        """Raise `VetoError` when the call was stopped, with result, block and reason.
+
+        Any stop bit counts, also a plain `NOTIFY_STOP`: after a robust call it too means that all
+        was rolled back. Pure; legal anywhere.
+        """
+        if self.result & NOTIFY_STOP_MASK:
+            said = self.calls[-1].exception if self.calls else None
+            reason = said.reason if isinstance(said, VetoError) else self._describe_stop()
+            error = -notifier_to_errno(self.result)
+            raise VetoError(error, reason, result=self.result, block=self.stopped_by)
+
+    def _describe_stop(self) -> str:
+        who = "" if self.stopped_by is None else f" by block {self.stopped_by.name!r}"
+        return f"stopped{who} with {describe_result(self.result)}"
+
+
+class ChainStatistics(NamedTuple):
+    """The state of a chain at one moment."""
+
+    blocks: int
+    """Active blocks."""
+    parked: int
+    """Blocks that the filter leaves out."""
+    walks_running: int
+    writers_waiting: int

@@ -1,0 +1,67 @@
+"""`SyncChain`: what the two flavours with sync members share beyond `Chain`."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ._typing import DataT, EventT
+from .ancestry import thread_walks
+from .base import Chain
+from .errors import InvalidValueError
+from .report import ChainStatistics
+from .walk import SYNC_WALKS, SyncCalls
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+    from typing import Unpack
+
+    from ._typing import SyncResult
+    from .block import AnyBlock, BlockOptions, NotifierBlock
+
+__all__ = ["SyncChain"]
+
+
+class SyncChain(Chain[EventT, DataT], SyncCalls[EventT, DataT]):
+    """What `AtomicChain` and `RawChain` share. Not for direct use."""
+
+    __slots__ = ()
+
+    def _check_allowed(self, block: AnyBlock) -> None:
+        if block.thread:
+            raise InvalidValueError(
+                f"chain {self._name!r}: block {block.name!r} has thread=True, which needs a "
+                f"BlockingChain or SrcuChain"
+            )
+
+    def registered(
+        self,
+        target: NotifierBlock[EventT, DataT, SyncResult] | Callable[[EventT, DataT], SyncResult],
+        *,
+        unique_priority: bool = False,
+        **options: Unpack[BlockOptions],
+    ) -> AbstractContextManager[NotifierBlock[EventT, DataT, SyncResult]]:
+        """Register for as long as the context is open.
+
+        Leaving always takes the block off, and does not mind if it is gone. Errors and context as
+        ``register``.
+        """
+        return self._registered(target, options, unique_priority=unique_priority)
+
+    @contextmanager
+    def _registered(
+        self, target: Any, options: BlockOptions, *, unique_priority: bool
+    ) -> Iterator[AnyBlock]:
+        block = self._register_now(target, options, unique_priority=unique_priority)
+        try:
+            yield block
+        finally:
+            self._take_off(block)
+
+    def statistics(self) -> ChainStatistics:
+        """Give the state of the chain at this moment, walks in all threads counted."""
+        table = self._table
+        running = len(thread_walks(self, SYNC_WALKS))
+        running += sum(one.readers for one in table.snapshots())
+        return ChainStatistics(len(table.members), len(table.parked), running, 0)

@@ -1,0 +1,274 @@
+"""The subscriber table: what a walk reads and a writer replaces.
+
+A `Snapshot` is the list of callables that one walk goes through, a `Table` the snapshot of a whole
+chain together with its other knowledge: who is parked, what the filter is, which events have a
+route of their own. Knows no lock, no event loop and no policy.
+
+How the hard promises hold:
+
+- *A walk sees the blocks that were there when it began* (D2): a published snapshot never changes
+  its length or order; a writer edits a draft and the chain publishes it with one assignment.
+- *Once unregistered, never entered again* (D3): the writer overwrites the block's slot, by a
+  callable that raises `Skipped`, in every older snapshot that a walk may still hold. It knows them
+  by weak references, so walks pay nothing for it. Comparing tables after each callback was
+  measured, and costs every walk.
+- *Dispatch costs what the interested blocks cost*: an event that some block names in ``events`` has
+  a snapshot of its own, made when the table is written. Made by the first call that needs it, it
+  could copy a slot that is being overwritten.
+
+Invariants: ``blocks``, ``kinds`` and the list itself have one length and one order, which is that
+of (-priority, sequence); a route contains every block of the table without ``events``.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import TYPE_CHECKING, Any, NoReturn
+from weakref import ref
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ._typing import Slot
+    from .block import AnyBlock
+
+__all__ = ["MIXED", "Skipped", "Snapshot", "Table"]
+
+ALL_SYNC, ALL_ASYNC, MIXED = 0, 1, 2
+
+
+class Skipped(Exception):  # noqa: N818 - no error: it says that the block is gone
+    """Raised by the slot of a block that is gone; the walk goes on behind it."""
+
+
+def _gone(event: object, data: object) -> NoReturn:
+    raise Skipped
+
+
+def awaits(block: AnyBlock) -> bool:
+    """Say whether the block's slot gives an awaitable."""
+    return block._rest.is_async or block._rest.thread
+
+
+def _order(block: AnyBlock) -> tuple[int, int]:
+    return (-block._priority, block._sequence)
+
+
+def _place(blocks: list[AnyBlock], block: AnyBlock) -> int:
+    """Give the index at which the block stands, or would stand."""
+    if not blocks or _order(blocks[-1]) < _order(block):
+        return len(blocks)
+    return bisect_left(blocks, _order(block), key=_order)
+
+
+class Snapshot(list[Any]):
+    """The slots of one walk, in call order."""
+
+    __slots__ = ("__weakref__", "blocks", "kinds", "mode", "readers")
+
+    blocks: list[AnyBlock]
+    kinds: bytearray
+    """1 where the slot gives an awaitable, else 0."""
+    mode: int
+    """`ALL_SYNC`, `ALL_ASYNC` or `MIXED`, by ``kinds``."""
+    readers: int
+    """How many async walks are under way; they share one event loop, so a plain int will do."""
+
+    def __init__(self, source: Snapshot | None = None) -> None:
+        if source is None:
+            self.blocks, self.kinds, self.mode = [], bytearray(), ALL_SYNC
+        else:
+            super().__init__(source)
+            self.blocks, self.kinds, self.mode = (
+                source.blocks.copy(),
+                source.kinds.copy(),
+                source.mode,
+            )
+        self.readers = 0
+
+    def insert_block(self, block: AnyBlock, slot: Slot) -> None:
+        """Put a block in its place (draft only)."""
+        place = _place(self.blocks, block)
+        self.insert(place, slot)
+        self.blocks.insert(place, block)
+        self.kinds.insert(place, awaits(block))
+        self._set_mode()
+
+    def remove_block(self, block: AnyBlock) -> None:
+        """Take a block out (draft only)."""
+        place = _place(self.blocks, block)
+        del self[place], self.blocks[place], self.kinds[place]
+        self._set_mode()
+
+    def _set_mode(self) -> None:
+        kinds = self.kinds
+        self.mode = ALL_SYNC if 1 not in kinds else ALL_ASYNC if 0 not in kinds else MIXED
+
+    def find(self, block: AnyBlock) -> int:
+        """Give the index of the block, or -1.
+
+        A block that was registered again since has another place in the order, so that in an older
+        snapshot bisection may miss it, or be led astray by it: then it is searched one by one.
+        """
+        place = _place(self.blocks, block)
+        if place < len(self.blocks) and self.blocks[place] is block:
+            return place
+        return next((index for index, one in enumerate(self.blocks) if one is block), -1)
+
+    def blank(self, block: AnyBlock) -> None:
+        """Make walks that are under way skip the block from now on."""
+        index = self.find(block)
+        if index >= 0:
+            self[index] = _gone
+
+
+class Table(Snapshot):
+    """The snapshot of all blocks without ``events``, and everything else that a chain knows."""
+
+    __slots__ = ("_drafted", "_members", "awaiting", "filters", "parked", "retired", "routes")
+
+    _drafted: set[object]
+    """The events whose route this draft has copied already."""
+    _members: list[AnyBlock] | None
+    """All active blocks, in order; ``None`` while no block has ``events``, see `members`."""
+    parked: list[AnyBlock]
+    """Registered but filtered out, in order."""
+    filters: tuple[Callable[[AnyBlock], bool] | None, ...]
+    """What admits a block: the chain's filter, or ``None``, then the layers of `only`."""
+    routes: dict[object, Snapshot] | None
+    """The snapshot for each event that a block names."""
+    retired: list[ref[Snapshot]]
+    """Older snapshots that walks may still hold."""
+    awaiting: int
+    """How many active blocks give an awaitable."""
+
+    def __init__(self, source: Table | None = None) -> None:
+        super().__init__(source)
+        if source is None:
+            self._members, self.parked, self.filters = None, [], (None,)
+            self.routes, self.retired, self.awaiting = None, [], 0
+            return
+        self._members = None if source._members is None else source._members.copy()
+        self.parked, self.filters = source.parked.copy(), source.filters
+        self.awaiting, self._drafted = source.awaiting, set()
+        self.routes = None if source.routes is None else source.routes.copy()
+        self.retired = [one for one in source.retired if one() is not None]
+        self.retired.append(ref(source))
+
+    @property
+    def members(self) -> list[AnyBlock]:
+        """All active blocks in order of priority, then of registration."""
+        return self.blocks if self._members is None else self._members
+
+    def route(self, event: object) -> Snapshot:
+        """Give the snapshot of the blocks that hear ``event``."""
+        if self.routes is None:
+            return self
+        try:
+            return self.routes.get(event, self)
+        except TypeError:  # unhashable, which may still equal a named event
+            return next((route for named, route in self.routes.items() if named == event), self)
+
+    def snapshots(self) -> Iterator[Snapshot]:
+        """Give every snapshot that a walk may hold: the present ones, then the older ones."""
+        yield self
+        if self.routes is not None:
+            yield from self.routes.values()
+        for one in self.retired:
+            snapshot = one()
+            if snapshot is not None:
+                yield snapshot
+
+    def readers_of(self, block: AnyBlock | None = None) -> list[Snapshot]:
+        """Give the snapshots that async walks are going through (which hold ``block``)."""
+        return [
+            one
+            for one in self.snapshots()
+            if one.readers and (block is None or one.find(block) >= 0)
+        ]
+
+    # Edits of a draft, which the chain publishes afterwards.
+
+    def add(self, block: AnyBlock, slot: Slot) -> None:
+        """Add an active block."""
+        if block.events is not None and self._members is None:
+            self._members, self.routes = self.blocks.copy(), {}
+        if self._members is not None:
+            self._members.insert(_place(self._members, block), block)
+        for snapshot in self._routes_of(block):
+            snapshot.insert_block(block, slot)
+        self.awaiting += awaits(block)
+
+    def discard(self, block: AnyBlock) -> None:
+        """Remove a block, be it active or parked."""
+        if self.is_parked(block):
+            del self.parked[_place(self.parked, block)]
+            return
+        if self._members is not None:
+            del self._members[_place(self._members, block)]
+        for snapshot in self._routes_of(block):
+            snapshot.remove_block(block)
+        if self.routes is not None and block.events is not None:
+            self._drop_routes(block.events)
+        self.awaiting -= awaits(block)
+
+    def park(self, block: AnyBlock) -> None:
+        """Add a block that the filter leaves out."""
+        self.parked.insert(_place(self.parked, block), block)
+
+    def is_active(self, block: AnyBlock) -> bool:
+        """Say whether the block is one of the members."""
+        place = _place(self.members, block)
+        return place < len(self.members) and self.members[place] is block
+
+    def is_parked(self, block: AnyBlock) -> bool:
+        """Say whether the block is on the chain but left out."""
+        place = _place(self.parked, block)
+        return place < len(self.parked) and self.parked[place] is block
+
+    def has(self, block: AnyBlock) -> bool:
+        """Say whether the block is on the chain, active or parked."""
+        return self.is_active(block) or self.is_parked(block)
+
+    def first_of_priority(self, priority: int) -> AnyBlock | None:
+        """Give the first active block of that priority."""
+        place = bisect_left(self.members, -priority, key=lambda block: -block._priority)
+        if place < len(self.members) and self.members[place]._priority == priority:
+            return self.members[place]
+        return None
+
+    def admits(self, block: AnyBlock) -> bool:
+        """Ask every layer of the filter."""
+        return all(layer is None or layer(block) for layer in self.filters)
+
+    def renew_routes(self) -> None:
+        """Give every route a new snapshot, so that the walks under way hold retired ones only."""
+        for event in tuple(self.routes or ()):
+            self._own_route(event)
+
+    def _routes_of(self, block: AnyBlock) -> list[Snapshot]:
+        """Give the draft's own snapshots that the block belongs in."""
+        if block.events is not None:
+            return [self._own_route(event) for event in block.events]
+        return [self, *(self._own_route(event) for event in tuple(self.routes or ()))]
+
+    def _own_route(self, event: object) -> Snapshot:
+        """Give a route that this draft may edit: a copy, made once."""
+        assert self.routes is not None
+        route = self.routes.get(event)
+        if route is not None and event in self._drafted:
+            return route
+        if route is not None:
+            self.retired.append(ref(route))
+        self._drafted.add(event)
+        self.routes[event] = mine = Snapshot(self if route is None else route)
+        return mine
+
+    def _drop_routes(self, events: frozenset[object]) -> None:
+        """Forget routes that no block names any longer: they equal the table itself."""
+        assert self.routes is not None
+        for event in events:
+            if len(self.routes[event]) == len(self):
+                del self.routes[event]
+        if not self.routes:
+            self.routes = self._members = None

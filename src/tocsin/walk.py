@@ -1,0 +1,377 @@
+"""The walk: the only module that loops over callbacks.
+
+Two fast loops, sync and async, do what nearly every call needs and nothing else. At the first thing
+out of the ordinary (an exception, a block that is gone, a result of an odd type) they hand over to
+a careful walk, which knows the rules, at the place that they have reached. Reports, limits and
+robust calls are careful from the start.
+
+Forces that shaped the fast loops, each measured:
+
+- The stop test is ``is not None and & 0x8000``: as cheap as truthiness for ``None``, and it lets no
+  falsy non-int pass as a result (D4).
+- A list iterator tells by its length hint where it stands, so a position costs nothing until
+  somebody asks for it.
+- The async loop exists three times, for sync, async and mixed callbacks: one test before the loop
+  is cheaper than one in each turn. Its function is longer than thirty lines for that reason.
+- ``for items in self._turns: break`` reads the table and draws on the checkpoint budget (D11) in
+  one step; an exhausted iterator means "look closer": the budget is used up, or a writer is about.
+
+Invariant: between reading the table and counting the reader nothing suspends.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, overload
+
+from ._typing import DataT, EventT, Generic
+from .careful import PLAIN_INTS, Walk, note_failure, takes_note
+from .errors import AsyncCallbackError
+from .loops import running_loop
+from .results import NOTIFY_DONE, NOTIFY_STOP_MASK
+from .table import MIXED, Skipped
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import CodeType
+
+    from .report import CallReport
+    from .table import Snapshot, Table
+
+__all__ = ["ASYNC_WALKS", "SYNC_WALKS", "AsyncCalls", "SyncCalls", "adrive", "drive"]
+
+
+def drive(walk: Walk, data: object) -> Walk:
+    """Run a careful walk over sync callbacks."""
+    for slot in walk:
+        try:
+            result = slot(walk.event, data)
+        except Skipped:
+            continue
+        except BaseException as error:
+            if walk.raised(error):
+                raise
+        else:
+            walk.returned(result)
+    return walk
+
+
+async def adrive(walk: Walk, data: object) -> Walk:
+    """Run a careful walk over sync and async callbacks."""
+    for slot in walk:
+        try:
+            result = slot(walk.event, data)
+            if walk.awaits:
+                result = await result
+        except Skipped:
+            continue
+        except BaseException as error:
+            if walk.raised(error):
+                raise
+        else:
+            walk.returned(result)
+    return walk
+
+
+class SyncCalls(Generic[EventT, DataT]):
+    """The calls of a chain whose walks are sync and take no lock."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+        name: str
+        _errors: str
+        _table: Table
+
+    @overload
+    def call(self: SyncCalls[EventT, None], event: EventT) -> int: ...
+    @overload
+    def call(self, event: EventT, data: DataT) -> int: ...
+    def call(self, event: Any, data: Any = None) -> int:
+        """Call the blocks in order until one stops the walk; give the last result.
+
+        An empty chain gives `NOTIFY_DONE`. Raises what a callback raised, as ``errors=`` says (D9);
+        `InvalidResultError` for an answer that is no result; on a `RawChain`, `AsyncCallbackError`
+        when an async block is on it. Never blocks and takes no lock; legal inside a callback.
+        Source: ``*_notifier_call_chain()``.
+        """
+        items: Any = self._table
+        if items.routes is not None or items.awaiting:
+            items = self._select(event)
+        calls = iter(items)
+        result = failure = None
+        try:
+            for call in calls:
+                result = call(event, data)
+                if result is not None and (
+                    result & NOTIFY_STOP_MASK or type(result) not in PLAIN_INTS
+                ):
+                    break
+            if result is None:
+                return NOTIFY_DONE
+            if type(result) in PLAIN_INTS:
+                return result  # type: ignore[no-any-return]
+        except Exception as error:
+            if takes_note(self._errors, error, result):
+                note_failure(self, items, len(items) - calls.__length_hint__() - 1, error)
+                raise
+            failure = error
+        walk = Walk(self, items, event, policy=self._errors, result=result)
+        walk.resume(len(items) - calls.__length_hint__() - 1, result, failure)
+        return drive(walk, data).report().result
+
+    @overload
+    def call_report(
+        self: SyncCalls[EventT, None], event: EventT, *, limit: int = -1
+    ) -> CallReport: ...
+    @overload
+    def call_report(self, event: EventT, data: DataT, *, limit: int = -1) -> CallReport: ...
+    def call_report(self, event: Any, data: Any = None, *, limit: int = -1) -> CallReport:
+        """Like `call`, telling who was called, with what result and for how long.
+
+        ``limit`` bounds the number of callbacks called; a negative one means no limit.
+        Source: ``notifier_call_chain(nl, val, v, nr_to_call, nr_calls)``.
+        """
+        items = self._select(event)
+        return drive(Walk(self, items, event, policy=self._errors, limit=limit), data).report()
+
+    @overload
+    def call_robust(
+        self: SyncCalls[EventT, None],
+        event: EventT,
+        rollback_event: EventT,
+        *,
+        reverse: bool = False,
+    ) -> int: ...
+    @overload
+    def call_robust(
+        self, event: EventT, rollback_event: EventT, data: DataT, *, reverse: bool = False
+    ) -> int: ...
+    def call_robust(
+        self, event: Any, rollback_event: Any, data: Any = None, *, reverse: bool = False
+    ) -> int:
+        """Like `call`, but when the walk is stopped, those that had agreed hear ``rollback_event``.
+
+        They hear it in chain order, as in the kernel, or with ``reverse`` last first. Gives the
+        result of the one that stopped. An exception stops it too, and surfaces as ``errors=`` says;
+        failures of the rollback itself raise `RollbackError` (D10). Context as `call`.
+        Source: ``notifier_call_chain_robust()``.
+        """
+        return self.call_robust_report(event, rollback_event, data, reverse=reverse).result
+
+    @overload
+    def call_robust_report(
+        self: SyncCalls[EventT, None],
+        event: EventT,
+        rollback_event: EventT,
+        *,
+        reverse: bool = False,
+    ) -> CallReport: ...
+    @overload
+    def call_robust_report(
+        self, event: EventT, rollback_event: EventT, data: DataT, *, reverse: bool = False
+    ) -> CallReport: ...
+    def call_robust_report(
+        self, event: Any, rollback_event: Any, data: Any = None, *, reverse: bool = False
+    ) -> CallReport:
+        """Like `call_robust`, with a report whose ``rolled_back`` names who was rolled back."""
+        items = self._select(event)
+        walk = drive(Walk(self, items, event, policy=self._errors, defer=True), data)
+        undone = walk.rollback(rollback_event, reverse=reverse)
+        return walk.report_robust(undone and drive(undone, data))
+
+    def _select(self, event: object) -> Snapshot:
+        """Give the snapshot for an event; refuse before any callback ran (D7)."""
+        table = self._table
+        if table.awaiting:
+            names = ", ".join(repr(one.name) for one in table.members if one.is_async)
+            raise AsyncCallbackError(
+                f"chain {self.name!r} has async blocks ({names}), so call() cannot run it; "
+                f"use acall()"
+            )
+        return table.route(event)
+
+
+class AsyncCalls(Generic[EventT, DataT]):
+    """The calls of a chain whose walks are async; sync callbacks run inline."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+        name: str
+        _errors: str
+        _turns: Iterator[Table]
+        _waiting: int
+
+        async def _enter(self) -> Table: ...
+        def _reader_left(self) -> None: ...
+
+    @overload
+    async def call(self: AsyncCalls[EventT, None], event: EventT) -> int: ...
+    @overload
+    async def call(self, event: EventT, data: DataT) -> int: ...
+    async def call(self, event: Any, data: Any = None) -> int:  # noqa: C901 - see the module
+        """Call the blocks in order until one stops the walk; give the last result.
+
+        An empty chain gives `NOTIFY_DONE`. Raises what a callback raised, as ``errors=`` says (D9),
+        and `InvalidResultError` for an answer that is no result. A checkpoint at least once in
+        ``checkpoint_every`` calls, before the first callback (D11); on a `BlockingChain` it waits
+        while a writer waits or works. Legal inside a callback.
+        Source: ``*_notifier_call_chain()``.
+        """
+        items: Any = None
+        for items in self._turns:
+            break
+        else:
+            items = await self._enter()
+        if items.routes is not None:
+            items = items.route(event)
+        calls = iter(items)
+        result = failure = None
+        items.readers += 1
+        try:
+            try:
+                if not items.mode:
+                    for call in calls:
+                        result = call(event, data)
+                        if result is not None and (
+                            result & NOTIFY_STOP_MASK or type(result) not in PLAIN_INTS
+                        ):
+                            break
+                elif items.mode != MIXED:
+                    for call in calls:
+                        result = await call(event, data)
+                        if result is not None and (
+                            result & NOTIFY_STOP_MASK or type(result) not in PLAIN_INTS
+                        ):
+                            break
+                else:
+                    for call, awaits in zip(calls, items.kinds, strict=False):
+                        result = await call(event, data) if awaits else call(event, data)
+                        if result is not None and (
+                            result & NOTIFY_STOP_MASK or type(result) not in PLAIN_INTS
+                        ):
+                            break
+                if result is None:
+                    return NOTIFY_DONE
+                if type(result) in PLAIN_INTS:
+                    return result  # type: ignore[no-any-return]
+            except Exception as error:
+                if takes_note(self._errors, error, result):
+                    note_failure(self, items, len(items) - calls.__length_hint__() - 1, error)
+                    raise
+                failure = error
+            walk = Walk(self, items, event, policy=self._errors, result=result)
+            walk.resume(len(items) - calls.__length_hint__() - 1, result, failure)
+            return (await adrive(walk, data)).report().result
+        finally:
+            items.readers -= 1
+            if self._waiting:
+                self._reader_left()
+
+    @overload
+    async def call_report(
+        self: AsyncCalls[EventT, None], event: EventT, *, limit: int = -1
+    ) -> CallReport: ...
+    @overload
+    async def call_report(self, event: EventT, data: DataT, *, limit: int = -1) -> CallReport: ...
+    async def call_report(self, event: Any, data: Any = None, *, limit: int = -1) -> CallReport:
+        """Like `call`, telling who was called, with what result and for how long.
+
+        ``limit`` bounds the number of callbacks called; a negative one means no limit.
+        Source: ``notifier_call_chain(nl, val, v, nr_to_call, nr_calls)``.
+        """
+        items = await self._begin_walk(event)
+        try:
+            walk = Walk(self, items, event, policy=self._errors, limit=limit)
+            return (await adrive(walk, data)).report()
+        finally:
+            self._end_walk(items)
+
+    @overload
+    async def call_robust(
+        self: AsyncCalls[EventT, None],
+        event: EventT,
+        rollback_event: EventT,
+        *,
+        reverse: bool = False,
+    ) -> int: ...
+    @overload
+    async def call_robust(
+        self, event: EventT, rollback_event: EventT, data: DataT, *, reverse: bool = False
+    ) -> int: ...
+    async def call_robust(
+        self, event: Any, rollback_event: Any, data: Any = None, *, reverse: bool = False
+    ) -> int:
+        """Like `call`, but when the walk is stopped, those that had agreed hear ``rollback_event``.
+
+        They hear it in chain order, as in the kernel, or with ``reverse`` last first, shielded from
+        cancellation. Gives the result of the one that stopped. An exception or a cancellation stops
+        it too, and surfaces as ``errors=`` says; failures of the rollback itself raise
+        `RollbackError` (D10). Context as `call`. Source: ``notifier_call_chain_robust()``.
+        """
+        report = await self.call_robust_report(event, rollback_event, data, reverse=reverse)
+        return report.result
+
+    @overload
+    async def call_robust_report(
+        self: AsyncCalls[EventT, None],
+        event: EventT,
+        rollback_event: EventT,
+        *,
+        reverse: bool = False,
+    ) -> CallReport: ...
+    @overload
+    async def call_robust_report(
+        self, event: EventT, rollback_event: EventT, data: DataT, *, reverse: bool = False
+    ) -> CallReport: ...
+    async def call_robust_report(
+        self, event: Any, rollback_event: Any, data: Any = None, *, reverse: bool = False
+    ) -> CallReport:
+        """Like `call_robust`, with a report whose ``rolled_back`` names who was rolled back."""
+        items = await self._begin_walk(event)
+        try:
+            walk = await adrive(Walk(self, items, event, policy=self._errors, defer=True), data)
+            undone = walk.rollback(rollback_event, reverse=reverse)
+            if undone is not None:
+                await self._drive_shielded(undone, data)
+            return walk.report_robust(undone)
+        finally:
+            self._end_walk(items)
+
+    async def _drive_shielded(self, undone: Walk, data: object) -> None:
+        if not undone.awaits_any:
+            drive(undone, data)
+        elif running_loop() is None:
+            await adrive(undone, data)
+        else:
+            from anyio import CancelScope
+
+            with CancelScope(shield=True):
+                await adrive(undone, data)
+
+    async def _begin_walk(self, event: object) -> Snapshot:
+        """Enter a careful walk: the reader is counted when this returns."""
+        for table in self._turns:
+            break
+        else:
+            table = await self._enter()
+        items = table.route(event)
+        items.readers += 1
+        return items
+
+    def _end_walk(self, items: Snapshot) -> None:
+        items.readers -= 1
+        if self._waiting:
+            self._reader_left()
+
+
+SYNC_WALKS: frozenset[CodeType] = frozenset(
+    walk.__code__ for walk in (SyncCalls.call, SyncCalls.call_report, SyncCalls.call_robust_report)
+)
+"""The code of every sync walk. A frame of it is a walk; its ``self`` is the chain."""
+
+ASYNC_WALKS: frozenset[CodeType] = frozenset(
+    walk.__code__
+    for walk in (AsyncCalls.call, AsyncCalls.call_report, AsyncCalls.call_robust_report)
+)
+"""The code of every async walk; its ``items``, once set, is the snapshot that it is counted on."""
