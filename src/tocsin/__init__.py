@@ -7,7 +7,7 @@ The layers, each importing only from those above it::
     careful  walk  slots  pacing  locks      how it is walked and guarded
     filters  scopes                          who may come, and who owns them
     core  admission  base                    what the four flavours share
-    sync_base  async_base  chains            the four flavours
+    sync_base  raw_calls  async_base  guards  chains    the four flavours
     bus
     panic  modules
     cli

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     ResultT_co = TypeVar("ResultT_co", covariant=True, default=Any)
 
     SyncResult: TypeAlias = int | None
-    AnyResult: TypeAlias = int | None | Awaitable[int | None]
+    AnyResult: TypeAlias = int | Awaitable[int | None] | None
     Slot: TypeAlias = Callable[[Any, Any], Any]
 else:
     from typing import TypeVar

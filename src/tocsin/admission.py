@@ -21,7 +21,7 @@ from .table import Snapshot, Table
 from .walk import drive
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from contextlib import AbstractContextManager
 
     from .block import AnyBlock
@@ -58,7 +58,7 @@ class Admission(Core[EventT, DataT]):
             said = walk.calls[-1].exception
             reason = said.reason if isinstance(said, VetoError) else None
             veto = VetoError(error, reason, result=walk.result)
-            raise RegistrationVetoedError(veto, chain=self, block=block)
+            raise RegistrationVetoedError(veto, chain=self._me, block=block)
 
     def _replay_now(self, block: AnyBlock) -> None:
         """Replay to a sync callback."""
@@ -132,7 +132,7 @@ class Admission(Core[EventT, DataT]):
         return self._layer(NameFilter(names))
 
     @contextmanager
-    def _layer(self, layer: NameFilter) -> Iterator[None]:
+    def _layer(self, layer: NameFilter) -> Generator[None]:
         self._refilter(lambda layers: (*layers, layer))
         try:
             yield
@@ -150,7 +150,7 @@ class Admission(Core[EventT, DataT]):
             try:
                 for walk, data in self._replay_walks(block):
                     drive(walk, data)
-            except Exception as error:  # noqa: BLE001 - leaving a layer must not fail
+            except Exception as error:  # leaving a layer must not fail
                 refused.append(block)
                 _log.warn(
                     "a block stays parked: its replay failed",
@@ -162,4 +162,5 @@ class Admission(Core[EventT, DataT]):
 
 
 def replace_base(admitted: object) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
+    """Give the change of filter layers that replaces the filter and keeps those of `only`."""
     return lambda layers: (admitted, *layers[1:])

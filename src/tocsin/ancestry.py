@@ -43,7 +43,7 @@ __all__ = ["HOP", "enclosing_walks", "own_walks", "thread_walks"]
 HOP: ContextVar[TaskInfo | None] = ContextVar("tocsin_thread_hop", default=None)
 """The task whose ``thread=True`` callback is running in this worker thread, if any."""
 
-_SUSPENDABLE = (CoroutineType, AsyncGeneratorType, GeneratorType)
+_SUSPENDABLE: tuple[type[Any], ...] = (CoroutineType, AsyncGeneratorType, GeneratorType)
 
 
 def own_walks(chain: object, codes: frozenset[CodeType]) -> Iterator[Snapshot]:
@@ -134,11 +134,11 @@ def _frame_of(suspended: object) -> FrameType | None:
     return None
 
 
-def _awaits(coro: object) -> Iterator[object]:
+def _awaits(coro: object) -> Iterator[Any]:
     """Follow a suspended task's chain of awaits, outermost first."""
     while coro is not None:
         yield coro
-        inner = None
+        inner: Any = None
         for name in ("cr_await", "ag_await", "gi_yieldfrom"):
             inner = inner or getattr(coro, name, None)
         if inner is not None and not isinstance(inner, _SUSPENDABLE):
@@ -148,7 +148,7 @@ def _awaits(coro: object) -> Iterator[object]:
         coro = inner
 
 
-def _holder(parent: TaskInfo, child: TaskInfo) -> object | None:
+def _holder(parent: TaskInfo, child: TaskInfo) -> Any:
     """Give the coroutine of ``parent`` that holds the group in which ``child`` runs."""
     for suspended in _awaits(parent.coro):
         if any(_runs(group, child) for group in _groups_of(suspended)):
@@ -156,7 +156,7 @@ def _holder(parent: TaskInfo, child: TaskInfo) -> object | None:
     return None
 
 
-def _groups_of(suspended: object) -> Iterator[Any]:
+def _groups_of(suspended: Any) -> Iterator[Any]:
     """Give the async context managers that a suspended coroutine is inside of."""
     frame = _frame_of(suspended)
     if frame is not None and frame.f_code.co_name == "__aexit__":

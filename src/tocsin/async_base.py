@@ -6,11 +6,11 @@ Owns the event loop that the chain belongs to, and the waiting for walks that ar
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ._typing import DataT, EventT
-from .ancestry import enclosing_walks
 from .admission import replace_base
+from .ancestry import enclosing_walks
 from .base import Chain
 from .errors import InvalidValueError, WouldDeadlockError
 from .locks import GracePeriods
@@ -20,7 +20,7 @@ from .report import ChainStatistics
 from .walk import ASYNC_WALKS, AsyncCalls, adrive
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
     from contextlib import AbstractAsyncContextManager
     from typing import NoReturn, Unpack
 
@@ -147,8 +147,8 @@ class AsyncChain(Chain[EventT, DataT], Paced, AsyncCalls[EventT, DataT]):
         self._refilter(layers)
 
     async def _unregister_and_wait(self, block: AnyBlock) -> None:
-        """What a scope calls to take a block off and know that it is not running."""
-        await self.unregister(block)  # type: ignore[attr-defined]
+        """Take a block off and know that it is not running, as a scope wants it."""
+        await cast("Any", self).unregister(block)
 
     def registered(
         self,
@@ -167,14 +167,15 @@ class AsyncChain(Chain[EventT, DataT], Paced, AsyncCalls[EventT, DataT]):
     @asynccontextmanager
     async def _registered(
         self, target: Any, options: BlockOptions, *, unique_priority: bool
-    ) -> AsyncIterator[AnyBlock]:
-        block = await self.register(target, unique_priority=unique_priority, **options)  # type: ignore[attr-defined]
+    ) -> AsyncGenerator[AnyBlock]:
+        me = cast("Any", self)
+        block: AnyBlock = await me.register(target, unique_priority=unique_priority, **options)
         try:
             yield block
         finally:
             try:
                 if self._table.has(block):
-                    await self.unregister(block)  # type: ignore[attr-defined]
+                    await me.unregister(block)
             finally:
                 self._take_off(block)
 

@@ -23,7 +23,6 @@ from .errors import (
 )
 from .scopes import Scope, ambient_scope
 from .slots import make_slot
-from .table import Table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 
     from ._typing import ResultT_co
     from .block import AnyBlock
+    from .table import Table
 
 __all__ = ["Chain"]
 
@@ -43,7 +43,7 @@ class Chain(Admission[EventT, DataT]):
     def _coerce(self, target: Any, options: BlockOptions) -> AnyBlock:
         """Make a block of what was given to `register`, and see that it may come on this chain."""
         if isinstance(target, NotifierBlock):
-            block: AnyBlock = target
+            block: AnyBlock = target  # pyright: ignore[reportUnknownVariableType]
             if options:
                 raise InvalidTypeError(
                     f"chain {self._name!r}: block {block.name!r} has its own options; "
@@ -86,9 +86,9 @@ class Chain(Admission[EventT, DataT]):
 
         Whoever claimed a block either joins or abandons it.
         """
-        scope = ambient_scope()
+        scope, me = ambient_scope(), self._me
         if block._chain is None:
-            block._chain = self  # no call since the test: of two threads, one claims it
+            block._chain = me  # no call since the test: of two threads, one claims it
         else:
             self._refuse_claimed(block, unique_priority=unique_priority)
         try:
@@ -102,13 +102,13 @@ class Chain(Admission[EventT, DataT]):
         peer = self._table.first_of_priority(block.priority)
         if unique_priority and self._table.is_active(block) and peer is not block and peer:
             raise self._priority_in_use(block, peer)
-        chain = block.chain
+        chain, me = block.chain, self._me
         parked = ", parked there by its filter" if block.is_parked else ""
         raise AlreadyRegisteredError(
             f"block {block.name!r}{where(block)} cannot be registered on chain {self._name!r}: "
-            f"it is on {'it' if chain is self else repr(chain and chain.name)} already{parked}; "
+            f"it is on {'it' if chain is me else repr(chain and chain.name)} already{parked}; "
             f"unregister it first, or make another block of its callback",
-            chain=self,
+            chain=me,
             block=block,
         )
 
@@ -116,7 +116,7 @@ class Chain(Admission[EventT, DataT]):
         return PriorityInUseError(
             f"block {block.name!r} cannot be registered on chain {self._name!r}: "
             f"block {peer.name!r} has priority {peer.priority} already; take another priority",
-            chain=self,
+            chain=self._me,
             block=block,
         )
 
@@ -184,7 +184,7 @@ class Chain(Admission[EventT, DataT]):
         """
 
         def decorate(function: Any) -> AnyBlock:
-            return self.register_nowait(  # type: ignore[attr-defined, no-any-return]
+            return self._me.register_nowait(
                 unwrap(function), unique_priority=unique_priority, **options
             )
 

@@ -20,7 +20,7 @@ from . import _log
 from .block import where
 from .errors import InvalidResultError, RollbackError, VetoError
 from .report import BlockCall, CallReport
-from .results import NOTIFY_BAD, NOTIFY_DONE, NOTIFY_STOP_MASK, NotifyResult, notifier_to_errno
+from .results import NOTIFY_BAD, NOTIFY_DONE, NOTIFY_STOP_MASK, NotifyResult
 from .table import Skipped
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from ._typing import Slot
     from .block import AnyBlock
-    from .protocol import AnyChain
+    from .protocol import Named
     from .table import Snapshot
 
 __all__ = ["PLAIN_INTS", "POLICIES", "Walk", "is_result", "note_failure", "takes_note"]
@@ -43,7 +43,7 @@ class Walk:
 
     def __init__(
         self,
-        chain: AnyChain,
+        chain: Named,
         items: Snapshot,
         event: object,
         *,
@@ -217,7 +217,7 @@ def is_result(result: object) -> bool:
     return issubclass(type(result), int)
 
 
-def invalid_result(chain: AnyChain, block: AnyBlock, result: object) -> InvalidResultError:
+def invalid_result(chain: Named, block: AnyBlock, result: object) -> InvalidResultError:
     """Make the error for a callback's answer that is no result; close a coroutine (D4)."""
     hint = "give an int, such as NOTIFY_OK, or None"
     if hasattr(result, "__await__"):
@@ -243,7 +243,7 @@ def takes_note(policy: str, error: Exception, result: object) -> bool:
     )
 
 
-def note_failure(chain: AnyChain, items: Snapshot, position: int, error: Exception) -> None:
+def note_failure(chain: Named, items: Snapshot, position: int, error: Exception) -> None:
     """Tell an exception where it was raised; a RecursionError only once, at the innermost."""
     if isinstance(error, RecursionError) and hasattr(error, "__notes__"):
         return
@@ -254,7 +254,7 @@ def note_failure(chain: AnyChain, items: Snapshot, position: int, error: Excepti
     )
 
 
-def warn_isolated(chain: AnyChain, block: AnyBlock, error: BaseException | None) -> None:
+def warn_isolated(chain: Named, block: AnyBlock, error: BaseException | None) -> None:
     """Log an exception that goes no further."""
     _log.warn(
         "isolated an exception of a callback", chain=chain.name, block=block.name, error=error

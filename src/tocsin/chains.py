@@ -5,7 +5,7 @@ inside a callback of its own  Atomic              Blocking              Raw     
 ============================  ==================  ====================  =============  ============
 ``register``                  legal               WouldDeadlockError    legal          legal
 ``unregister``                legal               WouldDeadlockError    legal          legal (a)
-``*_nowait``                  as the plain ones   WouldBlock            as the plain   WouldBlock (b)
+``*_nowait``                  as the plain ones   WouldBlock            as the plain   WouldBlock(b)
 ``unregister_nosync``         legal               legal                 legal          legal
 nested ``call``               legal               legal                 legal          legal
 ``synchronize``               WouldDeadlockError  WouldDeadlockError    -              WouldDeadlock
@@ -25,29 +25,22 @@ Source: ``kernel/notifier.c``, ``include/linux/notifier.h``.
 
 from __future__ import annotations
 
-import time
-from contextlib import asynccontextmanager, contextmanager
-from threading import RLock, get_ident
-from typing import TYPE_CHECKING, Any, cast, overload
+from threading import RLock
+from typing import TYPE_CHECKING, Any
 
 from ._typing import DataT, EventT
-from .ancestry import enclosing_walks, own_walks, thread_walks
-from .async_base import REPLAYS, AsyncChain
-from .admission import replace_base
-from .errors import AsyncCallbackError, WouldDeadlockError
-from .locks import ReaderWriterLock
+from .errors import AsyncCallbackError
+from .guards import Graced, Guarded
 from .pacing import CHECKPOINT_EVERY, Paced
-from .sync_base import SyncChain
-from .walk import ASYNC_WALKS, SYNC_WALKS, AsyncCalls
+from .raw_calls import RawCalls
+from .sync_base import SyncChain, wait_for_threads
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
     from typing import TypeAlias, Unpack
 
     from ._typing import AnyResult, SyncResult
     from .block import AnyBlock, BlockOptions, NotifierBlock
-    from .report import CallReport
-    from .table import Snapshot
 
     SyncBlock: TypeAlias = NotifierBlock[EventT, DataT, SyncResult]
     SyncTarget: TypeAlias = SyncBlock[EventT, DataT] | Callable[[EventT, DataT], SyncResult]
@@ -56,8 +49,6 @@ if TYPE_CHECKING:
     )
 
 __all__ = ["AtomicChain", "BlockingChain", "RawChain", "SrcuChain"]
-
-_POLL = 0.0001  # seconds between two looks at the other threads' frames, at first
 
 
 class AtomicChain(SyncChain[EventT, DataT]):
@@ -106,9 +97,10 @@ class AtomicChain(SyncChain[EventT, DataT]):
         return self._register_now(target, options, unique_priority=unique_priority)
 
     def unregister(self, block: NotifierBlock[EventT, DataT, Any]) -> None:
-        """Take a block off: never entered again. A call that another thread has begun counts as
-        running; `synchronize` waits for it. Raises `NotRegisteredError`.
-        Source: ``atomic_notifier_chain_unregister()``, which waits.
+        """Take a block off: never entered again.
+
+        A call that another thread has begun counts as running; `synchronize` waits for it. Raises
+        `NotRegisteredError`. Source: ``atomic_notifier_chain_unregister()``, which waits.
         """
         self._remove(block)
 
@@ -123,27 +115,11 @@ class AtomicChain(SyncChain[EventT, DataT]):
         a walk of this thread a `WouldDeadlockError`. Looks at the threads' frames, so walks pay
         nothing for it; blocks this thread meanwhile. Source: ``synchronize_rcu()``.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        waited = thread_walks(self, SYNC_WALKS)
-        if get_ident() in waited.values():
-            raise WouldDeadlockError(
-                f"synchronizing chain {self._name!r} would wait for the walk that this code runs "
-                f"in; do it after the call"
-            )
-        pause = _POLL
-        while waited:
-            if deadline is not None and time.monotonic() >= deadline:
-                raise TimeoutError(
-                    f"chain {self._name!r}: {len(waited)} walks were still running after {timeout} s"
-                )
-            time.sleep(pause)
-            pause = min(pause * 2, 100 * _POLL)
-            running = thread_walks(self, SYNC_WALKS)
-            waited = {frame: ident for frame, ident in waited.items() if frame in running}
+        wait_for_threads(self, timeout)
 
     async def _unregister_and_wait(self, block: AnyBlock) -> None:
         self._remove(block)
-        if thread_walks(self, SYNC_WALKS):
+        if self.statistics().walks_running:
             from anyio import to_thread
 
             await to_thread.run_sync(self.synchronize, abandon_on_cancel=True)
@@ -158,14 +134,14 @@ class AtomicChain(SyncChain[EventT, DataT]):
         self._set_filter_now(filter)
 
 
-class BlockingChain(AsyncChain[EventT, DataT]):
+class BlockingChain(Guarded[EventT, DataT]):
     """Sync and async callbacks under a reader/writer lock: no registration overlaps a walk.
 
     Walks share, writers exclude; first come, first served. Used from one event loop.
     Source: ``struct blocking_notifier_head``.
     """
 
-    __slots__ = ("_rwlock",)
+    __slots__ = ()
 
     def __init__(
         self,
@@ -176,7 +152,7 @@ class BlockingChain(AsyncChain[EventT, DataT]):
         replay: Callable[[], Iterable[tuple[EventT, DataT]]] | None = None,
         checkpoint_every: int = CHECKPOINT_EVERY,
     ) -> None:
-        self._rwlock = ReaderWriterLock(lambda: not self._table.readers_of(), self._changed)
+        self._make_lock()
         super().__init__(
             name, errors=errors, filter=filter, replay=replay, checkpoint_every=checkpoint_every
         )
@@ -250,65 +226,8 @@ class BlockingChain(AsyncChain[EventT, DataT]):
         with self._written_nowait():
             self._set_filter_now(filter)
 
-    # The lock.
 
-    @asynccontextmanager
-    async def _written(self, what: str) -> AsyncIterator[None]:
-        """Hold the write lock, refusing to wait for oneself."""
-        self._bind()
-        self._refuse_own_walk(what, "do it after the call")
-        await self._rwlock.acquire_write()
-        try:
-            yield
-        finally:
-            self._rwlock.release_write()
-
-    @contextmanager
-    def _written_nowait(self) -> Iterator[None]:
-        self._binding.check(self._name)
-        if not self._rwlock.acquire_write_nowait():
-            from anyio import WouldBlock
-
-            raise WouldBlock
-        try:
-            yield
-        finally:
-            self._rwlock.release_write()
-
-    def _refuse_own_walk(self, what: str, instead: str) -> None:
-        busy = self._rwlock.writing or self._table.readers_of()
-        if busy and any(True for _ in enclosing_walks(self, ASYNC_WALKS | REPLAYS)):
-            self._would_deadlock(what, instead)
-
-    async def _admit(self) -> None:
-        """Queue, unless the gate is open or this is a nested call."""
-        if not self._rwlock.is_closed or any(True for _ in own_walks(self, ASYNC_WALKS)):
-            return
-        self._bind()
-        if self._rwlock.writing and any(True for _ in enclosing_walks(self, REPLAYS)):
-            self._would_deadlock("calling", "a replay cannot call its own chain")
-        await self._rwlock.acquire_read()
-
-    @property
-    def _is_closed(self) -> bool:
-        return self._rwlock.is_closed
-
-    def _reader_left(self) -> None:
-        self._grace.wake()
-        self._rwlock.wake()
-
-    def _count_waiting(self) -> int:
-        return self._grace.waiting + self._rwlock.waiting
-
-    def _writers_waiting(self) -> int:
-        return self._grace.waiting + self._rwlock.writers_waiting
-
-    def _forget_waiters(self) -> None:
-        self._grace.forget()
-        self._rwlock.forget()
-
-
-class RawChain(Paced, SyncChain[EventT, DataT]):
+class RawChain(Paced, SyncChain[EventT, DataT], RawCalls[EventT, DataT]):
     """No protection of its own: the caller holds whatever lock is needed.
 
     `call` runs sync callbacks; `acall` and its kin are the async walk over both kinds. Every member
@@ -365,70 +284,8 @@ class RawChain(Paced, SyncChain[EventT, DataT]):
         """Replace the filter as `AtomicChain.set_filter` does."""
         self._set_filter_now(filter)
 
-    @overload
-    async def acall(self: RawChain[EventT, None], event: EventT) -> int: ...
-    @overload
-    async def acall(self, event: EventT, data: DataT) -> int: ...
-    async def acall(self, event: Any, data: Any = None) -> int:
-        """Like `BlockingChain.call`, without its lock. A checkpoint once in 512 calls."""
-        return await AsyncCalls.call(cast("Any", self), event, data)
 
-    @overload
-    async def acall_report(
-        self: RawChain[EventT, None], event: EventT, *, limit: int = -1
-    ) -> CallReport: ...
-    @overload
-    async def acall_report(self, event: EventT, data: DataT, *, limit: int = -1) -> CallReport: ...
-    async def acall_report(self, event: Any, data: Any = None, *, limit: int = -1) -> CallReport:
-        """Like `BlockingChain.call_report`, without its lock."""
-        return await AsyncCalls.call_report(cast("Any", self), event, data, limit=limit)
-
-    @overload
-    async def acall_robust(
-        self: RawChain[EventT, None],
-        event: EventT,
-        rollback_event: EventT,
-        *,
-        reverse: bool = False,
-    ) -> int: ...
-    @overload
-    async def acall_robust(
-        self, event: EventT, rollback_event: EventT, data: DataT, *, reverse: bool = False
-    ) -> int: ...
-    async def acall_robust(
-        self, event: Any, rollback_event: Any, data: Any = None, *, reverse: bool = False
-    ) -> int:
-        """Like `BlockingChain.call_robust`, without its lock."""
-        report = await self.acall_robust_report(event, rollback_event, data, reverse=reverse)
-        return report.result
-
-    @overload
-    async def acall_robust_report(
-        self: RawChain[EventT, None],
-        event: EventT,
-        rollback_event: EventT,
-        *,
-        reverse: bool = False,
-    ) -> CallReport: ...
-    @overload
-    async def acall_robust_report(
-        self, event: EventT, rollback_event: EventT, data: DataT, *, reverse: bool = False
-    ) -> CallReport: ...
-    async def acall_robust_report(
-        self, event: Any, rollback_event: Any, data: Any = None, *, reverse: bool = False
-    ) -> CallReport:
-        """Like `BlockingChain.call_robust_report`, without its lock."""
-        return await AsyncCalls.call_robust_report(
-            cast("Any", self), event, rollback_event, data, reverse=reverse
-        )
-
-    # What the async walk asks of a chain; it is the same code, and needs these alone.
-    _begin_walk = AsyncCalls._begin_walk
-    _end_walk = AsyncCalls._end_walk
-    _drive_shielded = AsyncCalls._drive_shielded
-
-
-class SrcuChain(AsyncChain[EventT, DataT]):
+class SrcuChain(Graced[EventT, DataT]):
     """Sync and async callbacks over a snapshot: walks never wait, writers publish a copy.
 
     Used from one event loop. Source: ``struct srcu_notifier_head``.
@@ -507,23 +364,3 @@ class SrcuChain(AsyncChain[EventT, DataT]):
         self._binding.check(self._name)
         self._refuse_running(self._to_be_parked(filter))
         self._set_filter_now(filter)
-
-    # The grace period.
-
-    def _to_be_parked(self, filter: Callable[[AnyBlock], bool] | None) -> list[AnyBlock]:  # noqa: A002
-        return self._with_filters(replace_base(self._check_filter(filter)))[0]
-
-    def _holders(self, blocks: Iterable[AnyBlock]) -> list[Snapshot]:
-        """Give the snapshots under way that hold any of the blocks."""
-        found = {id(one): one for block in blocks for one in self._table.readers_of(block)}
-        return list(found.values())
-
-    def _refuse_running(self, blocks: Iterable[AnyBlock]) -> None:
-        if self._holders(blocks):
-            from anyio import WouldBlock
-
-            raise WouldBlock
-
-    def _refuse_own_walk(self, holders: list[Snapshot], what: str, instead: str) -> None:
-        if holders and any(one is items for items in self._enclosing() for one in holders):
-            self._would_deadlock(what, instead)

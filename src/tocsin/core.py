@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ._typing import DataT, EventT, Generic
 from .block import NotifierBlock
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from .block import AnyBlock
+    from .protocol import AnyChain
 
 __all__ = ["Core"]
 
@@ -46,7 +47,8 @@ class Core(Generic[EventT, DataT]):
             raise InvalidTypeError(f"a chain's name must be a str that is not empty, not {name!r}")
         if errors not in POLICIES:
             raise InvalidValueError(
-                f"chain {name!r}: errors={errors!r} does not exist; use one of {', '.join(POLICIES)}"
+                f"chain {name!r}: errors={errors!r} does not exist; "
+                f"use one of {', '.join(POLICIES)}"
             )
         if replay is not None and not callable(replay):
             raise InvalidTypeError(
@@ -59,6 +61,11 @@ class Core(Generic[EventT, DataT]):
         self._sequence = count()
         self._table = Table()
         self._table.filters = (self._check_filter(filter),)
+
+    @property
+    def _me(self) -> AnyChain:
+        """This chain, as the errors and blocks that name it know it."""
+        return cast("AnyChain", self)
 
     # Looking.
 
@@ -92,8 +99,9 @@ class Core(Generic[EventT, DataT]):
         """The entries of filter and `only` that name no block of the chain: a typo, perhaps."""
         table = self._table
         known = (*table.members, *table.parked)
-        layers = [layer for layer in table.filters if isinstance(layer, NameFilterBase)]
-        return tuple(dict.fromkeys(name for layer in layers for name in layer.unmatched(known)))
+        layers: tuple[object, ...] = table.filters
+        named = [layer for layer in layers if isinstance(layer, NameFilterBase)]
+        return tuple(dict.fromkeys(name for layer in named for name in layer.unmatched(known)))
 
     @property
     def is_empty(self) -> bool:
@@ -107,7 +115,7 @@ class Core(Generic[EventT, DataT]):
         return True
 
     def __contains__(self, block: object, /) -> bool:
-        return isinstance(block, NotifierBlock) and self._table.is_active(block)
+        return isinstance(block, NotifierBlock) and self._table.is_active(block)  # pyright: ignore[reportUnknownArgumentType]
 
     def __iter__(self) -> Iterator[AnyBlock]:
         return iter(self.blocks)
@@ -162,7 +170,7 @@ class Core(Generic[EventT, DataT]):
             raise NotRegisteredError(
                 f"{block!r} is no block, so it cannot be unregistered from chain {self._name!r}; "
                 f"keep the block that register gave you",
-                chain=self,
+                chain=self._me,
                 block=block,
             )
         if not self._table.has(block):
@@ -170,10 +178,10 @@ class Core(Generic[EventT, DataT]):
 
     def _not_registered(self, block: AnyBlock) -> NotRegisteredError:
         chain = block.chain
-        elsewhere = "" if chain is None or chain is self else f"; it is on {chain.name!r}"
+        elsewhere = "" if chain is None or chain is self._me else f"; it is on {chain.name!r}"
         return NotRegisteredError(
             f"block {block.name!r} is not on chain {self._name!r}{elsewhere}",
-            chain=self,
+            chain=self._me,
             block=block,
         )
 

@@ -9,6 +9,7 @@ gate is giving it no turns at all.
 from __future__ import annotations
 
 from itertools import repeat
+from operator import length_hint
 from typing import TYPE_CHECKING
 
 from .loops import running_loop
@@ -28,9 +29,9 @@ class Paced:
     Invariant: ``_turns`` gives the present table, and nothing while the gate is closed.
     """
 
-    __slots__ = ()
-
-    if TYPE_CHECKING:
+    if not TYPE_CHECKING:  # the chains' slots hold it all
+        __slots__ = ()
+    else:
         _table: Table
         _turns: repeat[Table]
         _budget: int  # what is left of the budget while the gate is closed
@@ -49,7 +50,7 @@ class Paced:
     @property
     def _left(self) -> int:
         """How many turns the budget still has."""
-        return self._turns.__length_hint__() + self._budget  # type: ignore[attr-defined, no-any-return]
+        return length_hint(self._turns) + self._budget
 
     def _set_turns(self, left: int) -> None:
         closed = self._is_closed

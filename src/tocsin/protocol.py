@@ -17,16 +17,20 @@ if TYPE_CHECKING:
     from .block import AnyBlock, BlockOptions
     from .report import ChainStatistics
 
-__all__ = ["AnyChain"]
+__all__ = ["AnyChain", "Named"]
 
 
-class AnyChain(Protocol):
-    """Any of the four chain flavours."""
+class Named(Protocol):
+    """What a walk needs to know of its chain: how to call it in a message."""
 
     @property
     def name(self) -> str:
-        """The name of the chain, for errors, logs and the bus."""
+        """The name of the chain."""
         ...
+
+
+class AnyChain(Named, Protocol):
+    """Any of the four chain flavours."""
 
     @property
     def blocks(self) -> tuple[AnyBlock, ...]:

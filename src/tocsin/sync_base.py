@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from ._typing import DataT, EventT
 from .ancestry import thread_walks
 from .base import Chain
-from .errors import InvalidValueError
+from .errors import InvalidValueError, WouldDeadlockError
 from .report import ChainStatistics
 from .walk import SYNC_WALKS, SyncCalls
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
     from contextlib import AbstractContextManager
+    from types import FrameType
     from typing import Unpack
 
     from ._typing import SyncResult
     from .block import AnyBlock, BlockOptions, NotifierBlock
 
-__all__ = ["SyncChain"]
+__all__ = ["SyncChain", "wait_for_threads"]
+
+_POLL = 0.0001  # seconds between two looks at the threads' frames, at first
 
 
 class SyncChain(Chain[EventT, DataT], SyncCalls[EventT, DataT]):
@@ -52,7 +57,7 @@ class SyncChain(Chain[EventT, DataT], SyncCalls[EventT, DataT]):
     @contextmanager
     def _registered(
         self, target: Any, options: BlockOptions, *, unique_priority: bool
-    ) -> Iterator[AnyBlock]:
+    ) -> Generator[AnyBlock]:
         block = self._register_now(target, options, unique_priority=unique_priority)
         try:
             yield block
@@ -65,3 +70,24 @@ class SyncChain(Chain[EventT, DataT], SyncCalls[EventT, DataT]):
         running = len(thread_walks(self, SYNC_WALKS))
         running += sum(one.readers for one in table.snapshots())
         return ChainStatistics(len(table.members), len(table.parked), running, 0)
+
+
+def wait_for_threads(chain: SyncChain[Any, Any], timeout: float | None) -> None:
+    """Wait until the walks of ``chain`` that are running now have ended, in all threads."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    waited: dict[FrameType, int] = thread_walks(chain, SYNC_WALKS)
+    if get_ident() in waited.values():
+        raise WouldDeadlockError(
+            f"synchronizing chain {chain.name!r} would wait for the walk that this code runs in; "
+            f"do it after the call"
+        )
+    pause = _POLL
+    while waited:
+        if deadline is not None and time.monotonic() >= deadline:
+            raise TimeoutError(
+                f"chain {chain.name!r}: {len(waited)} walks still ran after {timeout} s"
+            )
+        time.sleep(pause)
+        pause = min(pause * 2, 100 * _POLL)
+        running = thread_walks(chain, SYNC_WALKS)
+        waited = {frame: ident for frame, ident in waited.items() if frame in running}

@@ -41,7 +41,7 @@ class Skipped(Exception):  # noqa: N818 - no error: it says that the block is go
     """Raised by the slot of a block that is gone; the walk goes on behind it."""
 
 
-def _gone(event: object, data: object) -> NoReturn:
+def _gone(_event: object, _data: object) -> NoReturn:
     raise Skipped
 
 
@@ -135,7 +135,7 @@ class Table(Snapshot):
     """Registered but filtered out, in order."""
     filters: tuple[Callable[[AnyBlock], bool] | None, ...]
     """What admits a block: the chain's filter, or ``None``, then the layers of `only`."""
-    routes: dict[object, Snapshot] | None
+    routes: dict[object, Snapshot]
     """The snapshot for each event that a block names."""
     retired: list[ref[Snapshot]]
     """Older snapshots that walks may still hold."""
@@ -146,12 +146,12 @@ class Table(Snapshot):
         super().__init__(source)
         if source is None:
             self._members, self.parked, self.filters = None, [], (None,)
-            self.routes, self.retired, self.awaiting = None, [], 0
+            self.routes, self.retired, self.awaiting = {}, [], 0
             return
         self._members = None if source._members is None else source._members.copy()
         self.parked, self.filters = source.parked.copy(), source.filters
         self.awaiting, self._drafted = source.awaiting, set()
-        self.routes = None if source.routes is None else source.routes.copy()
+        self.routes = source.routes.copy()
         self.retired = [one for one in source.retired if one() is not None]
         self.retired.append(ref(source))
 
@@ -162,8 +162,6 @@ class Table(Snapshot):
 
     def route(self, event: object) -> Snapshot:
         """Give the snapshot of the blocks that hear ``event``."""
-        if self.routes is None:
-            return self
         try:
             return self.routes.get(event, self)
         except TypeError:  # unhashable, which may still equal a named event
@@ -172,8 +170,7 @@ class Table(Snapshot):
     def snapshots(self) -> Iterator[Snapshot]:
         """Give every snapshot that a walk may hold: the present ones, then the older ones."""
         yield self
-        if self.routes is not None:
-            yield from self.routes.values()
+        yield from self.routes.values()
         for one in self.retired:
             snapshot = one()
             if snapshot is not None:
@@ -192,7 +189,7 @@ class Table(Snapshot):
     def add(self, block: AnyBlock, slot: Slot) -> None:
         """Add an active block."""
         if block.events is not None and self._members is None:
-            self._members, self.routes = self.blocks.copy(), {}
+            self._members = self.blocks.copy()
         if self._members is not None:
             self._members.insert(_place(self._members, block), block)
         for snapshot in self._routes_of(block):
@@ -208,7 +205,7 @@ class Table(Snapshot):
             del self._members[_place(self._members, block)]
         for snapshot in self._routes_of(block):
             snapshot.remove_block(block)
-        if self.routes is not None and block.events is not None:
+        if block.events is not None:
             self._drop_routes(block.events)
         self.awaiting -= awaits(block)
 
@@ -243,18 +240,17 @@ class Table(Snapshot):
 
     def renew_routes(self) -> None:
         """Give every route a new snapshot, so that the walks under way hold retired ones only."""
-        for event in tuple(self.routes or ()):
+        for event in tuple(self.routes):
             self._own_route(event)
 
     def _routes_of(self, block: AnyBlock) -> list[Snapshot]:
         """Give the draft's own snapshots that the block belongs in."""
         if block.events is not None:
             return [self._own_route(event) for event in block.events]
-        return [self, *(self._own_route(event) for event in tuple(self.routes or ()))]
+        return [self, *(self._own_route(event) for event in tuple(self.routes))]
 
     def _own_route(self, event: object) -> Snapshot:
         """Give a route that this draft may edit: a copy, made once."""
-        assert self.routes is not None
         route = self.routes.get(event)
         if route is not None and event in self._drafted:
             return route
@@ -266,9 +262,8 @@ class Table(Snapshot):
 
     def _drop_routes(self, events: frozenset[object]) -> None:
         """Forget routes that no block names any longer: they equal the table itself."""
-        assert self.routes is not None
         for event in events:
             if len(self.routes[event]) == len(self):
                 del self.routes[event]
         if not self.routes:
-            self.routes = self._members = None
+            self._members = None

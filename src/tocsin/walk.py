@@ -31,7 +31,7 @@ from .results import NOTIFY_DONE, NOTIFY_STOP_MASK
 from .table import MIXED, Skipped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from itertools import repeat
     from types import CodeType
 
     from .report import CallReport
@@ -78,9 +78,11 @@ class SyncCalls(Generic[EventT, DataT]):
     __slots__ = ()
 
     if TYPE_CHECKING:
-        name: str
         _errors: str
         _table: Table
+
+        @property
+        def name(self) -> str: ...  # noqa: D102
 
     @overload
     def call(self: SyncCalls[EventT, None], event: EventT) -> int: ...
@@ -95,7 +97,7 @@ class SyncCalls(Generic[EventT, DataT]):
         Source: ``*_notifier_call_chain()``.
         """
         items: Any = self._table
-        if items.routes is not None or items.awaiting:
+        if items.routes or items.awaiting:
             items = self._select(event)
         calls = iter(items)
         result = failure = None
@@ -197,11 +199,12 @@ class AsyncCalls(Generic[EventT, DataT]):
     __slots__ = ()
 
     if TYPE_CHECKING:
-        name: str
         _errors: str
-        _turns: Iterator[Table]
+        _turns: repeat[Table]
         _waiting: int
 
+        @property
+        def name(self) -> str: ...  # noqa: D102
         async def _enter(self) -> Table: ...
         def _reader_left(self) -> None: ...
 
@@ -219,11 +222,11 @@ class AsyncCalls(Generic[EventT, DataT]):
         Source: ``*_notifier_call_chain()``.
         """
         items: Any = None
-        for items in self._turns:
+        for items in self._turns:  # noqa: B007
             break
         else:
             items = await self._enter()
-        if items.routes is not None:
+        if items.routes:
             items = items.route(event)
         calls = iter(items)
         result = failure = None
@@ -351,7 +354,7 @@ class AsyncCalls(Generic[EventT, DataT]):
 
     async def _begin_walk(self, event: object) -> Snapshot:
         """Enter a careful walk: the reader is counted when this returns."""
-        for table in self._turns:
+        for table in self._turns:  # noqa: B007
             break
         else:
             table = await self._enter()

@@ -1,0 +1,111 @@
+"""How the two async flavours are guarded: a write lock over all, or a grace period afterwards."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING
+
+from ._typing import DataT, EventT
+from .admission import replace_base
+from .ancestry import enclosing_walks, own_walks
+from .async_base import REPLAYS, AsyncChain
+from .locks import ReaderWriterLock
+from .walk import ASYNC_WALKS
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Generator, Iterable
+
+    from .block import AnyBlock
+    from .table import Snapshot
+
+__all__ = ["Graced", "Guarded"]
+
+
+class Guarded(AsyncChain[EventT, DataT]):
+    """An async chain whose writers exclude its walks. Not for direct use."""
+
+    __slots__ = ("_rwlock",)
+
+    _rwlock: ReaderWriterLock
+
+    def _make_lock(self) -> None:
+        self._rwlock = ReaderWriterLock(lambda: not self._table.readers_of(), self._changed)
+
+    @asynccontextmanager
+    async def _written(self, what: str) -> AsyncGenerator[None]:
+        """Hold the write lock, refusing to wait for oneself."""
+        self._bind()
+        self._refuse_own_walk(what, "do it after the call")
+        await self._rwlock.acquire_write()
+        try:
+            yield
+        finally:
+            self._rwlock.release_write()
+
+    @contextmanager
+    def _written_nowait(self) -> Generator[None]:
+        self._binding.check(self._name)
+        if not self._rwlock.acquire_write_nowait():
+            from anyio import WouldBlock
+
+            raise WouldBlock
+        try:
+            yield
+        finally:
+            self._rwlock.release_write()
+
+    def _refuse_own_walk(self, what: str, instead: str) -> None:
+        busy = self._rwlock.writing or self._table.readers_of()
+        if busy and any(True for _ in enclosing_walks(self, ASYNC_WALKS | REPLAYS)):
+            self._would_deadlock(what, instead)
+
+    async def _admit(self) -> None:
+        """Queue, unless the gate is open or this is a nested call."""
+        if not self._rwlock.is_closed or any(True for _ in own_walks(self, ASYNC_WALKS)):
+            return
+        self._bind()
+        if self._rwlock.writing and any(True for _ in enclosing_walks(self, REPLAYS)):
+            self._would_deadlock("calling", "a replay cannot call its own chain")
+        await self._rwlock.acquire_read()
+
+    @property
+    def _is_closed(self) -> bool:
+        return self._rwlock.is_closed
+
+    def _reader_left(self) -> None:
+        self._grace.wake()
+        self._rwlock.wake()
+
+    def _count_waiting(self) -> int:
+        return self._grace.waiting + self._rwlock.waiting
+
+    def _writers_waiting(self) -> int:
+        return self._grace.waiting + self._rwlock.writers_waiting
+
+    def _forget_waiters(self) -> None:
+        self._grace.forget()
+        self._rwlock.forget()
+
+
+class Graced(AsyncChain[EventT, DataT]):
+    """An async chain whose writers wait for earlier walks. Not for direct use."""
+
+    __slots__ = ()
+
+    def _to_be_parked(self, filter: Callable[[AnyBlock], bool] | None) -> list[AnyBlock]:  # noqa: A002
+        return self._with_filters(replace_base(self._check_filter(filter)))[0]
+
+    def _holders(self, blocks: Iterable[AnyBlock]) -> list[Snapshot]:
+        """Give the snapshots under way that hold any of the blocks."""
+        found = {id(one): one for block in blocks for one in self._table.readers_of(block)}
+        return list(found.values())
+
+    def _refuse_running(self, blocks: Iterable[AnyBlock]) -> None:
+        if self._holders(blocks):
+            from anyio import WouldBlock
+
+            raise WouldBlock
+
+    def _refuse_own_walk(self, holders: list[Snapshot], what: str, instead: str) -> None:
+        if holders and any(one is items for items in self._enclosing() for one in holders):
+            self._would_deadlock(what, instead)

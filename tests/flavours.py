@@ -1,0 +1,79 @@
+"""The four flavours behind one face, so that one test says what all of them must do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tocsin import AtomicChain, BlockingChain, NotifierBlock, RawChain, SrcuChain
+
+SYNC = [AtomicChain, RawChain]
+ASYNC = [BlockingChain, SrcuChain]
+FLAVOURS: list[type[Any]] = [*SYNC, *ASYNC]
+
+
+async def maybe_await(value: Any) -> Any:
+    return await value if hasattr(value, "__await__") else value
+
+
+class Rig:
+    """A chain whose members are all awaited, and callbacks of a chosen colour that keep a log."""
+
+    def __init__(self, flavour: type[Any], *, colour: str = "sync", walk: str = "call", **options: Any) -> None:
+        self.chain = flavour("chain", **options)
+        self.colour = colour
+        self.prefix = walk.removesuffix("call")
+        self.log: list[Any] = []
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        member = self.prefix + name if name.startswith("call") else name
+        found = getattr(self.chain, member)
+
+        async def run(*args: Any, **options: Any) -> Any:
+            return await maybe_await(found(*args, **options))
+
+        return run
+
+    def callback(self, name: str, does: Any = None) -> Callable[..., Any]:
+        """Make a callback that logs its name and then gives, raises or runs ``does``."""
+
+        def act(event: Any, data: Any) -> Any:
+            self.log.append(name)
+            if isinstance(does, BaseException):
+                raise does
+            return does(event, data) if callable(does) else does
+
+        def sync(event: Any, data: Any) -> Any:
+            return act(event, data)
+
+        async def coloured(event: Any, data: Any) -> Any:
+            return await maybe_await(act(event, data))
+
+        made = sync if self.colour == "sync" else coloured
+        made.__qualname__ = made.__name__ = name
+        return made
+
+    async def add(self, name: str, does: Any = None, **options: Any) -> NotifierBlock[Any, Any, Any]:
+        made = await self.register(self.callback(name, does), **options)
+        assert isinstance(made, NotifierBlock)
+        return made
+
+    def drain(self) -> list[Any]:
+        """Give the log and clear it."""
+        log = self.log.copy()
+        self.log.clear()
+        return log
+
+
+# Every way of walking: flavour, colour of the callbacks, name of the call.
+WAYS: list[tuple[type[Any], str, str]] = [
+    (AtomicChain, "sync", "call"),
+    (RawChain, "sync", "call"),
+    (RawChain, "sync", "acall"),
+    (RawChain, "async", "acall"),
+    (BlockingChain, "sync", "call"),
+    (BlockingChain, "async", "call"),
+    (SrcuChain, "sync", "call"),
+    (SrcuChain, "async", "call"),
+]
+WAY_IDS = [f"{flavour.__name__}-{colour}-{walk}" for flavour, colour, walk in WAYS]
