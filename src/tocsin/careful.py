@@ -93,25 +93,32 @@ class Walk:
         """Take over from a fast loop at the outcome that it does not know what to do with."""
         self.position, self._positions = position, range(position + 1, len(self.items))
         self._started = perf_counter()
-        if isinstance(failure, Skipped):
-            return
-        if result is not None and not is_result(result):
-            failure = invalid_result(self.chain, self.block, result)
-        if failure is None:
-            self.returned(result)
-        elif self.raised(failure):
-            raise failure
+        try:
+            if isinstance(failure, Skipped):
+                return
+            if failure is None or not (result is None or is_result(result)):
+                self.returned(result)  # a stop test that fails is the result's fault
+            elif self.raised(failure):
+                raise failure
+        finally:
+            del failure  # its traceback holds this frame
 
     def returned(self, result: Any) -> None:
         """Take a callback's result (D4, D5)."""
         if result is None:
             result = NOTIFY_DONE
         elif not is_result(result):
-            error = invalid_result(self.chain, self.block, result)
-            if self.raised(error):
-                raise error
+            self._refuse(result)
             return
         self._enter(result, None)
+
+    def _refuse(self, result: object) -> None:
+        error = invalid_result(self.chain, self.block, result)
+        try:
+            if self.raised(error):
+                raise error
+        finally:
+            del error  # its traceback holds this frame
 
     def raised(self, error: BaseException) -> bool:
         """Take a callback's exception (D9, D10); say whether it has to propagate now."""
@@ -179,32 +186,37 @@ class Walk:
         """End a robust call: give its report, or raise as the policy says."""
         if undone is None:
             return self.report()
-        failure, also = self.failure, undone.failures
-        if failure is not None and not isinstance(failure, Exception):
+        passes = self.failure is not None and not isinstance(self.failure, Exception)
+        if passes or self._policy == "isolate":
             self._warn_rollback(undone)  # who cancels does not look at notes
-            raise failure
+        if passes or (self.failure is not None and self._policy == "raise"):
+            raise self._give_failure(undone)
         if self._policy == "isolate":
-            if failure is not None:
-                warn_isolated(self.chain, self.block, failure)
-            self._warn_rollback(undone)
-        elif failure is not None:
-            self._raise_failure(failure, also)
-        elif also:
+            if self.failure is not None:
+                warn_isolated(self.chain, self.block, self.failure)
+        elif isinstance(self.failure, Exception):
+            raise ExceptionGroup(
+                f"a robust call of chain {self.chain.name!r} failed",
+                [self.failure, *undone.failures],
+            )
+        elif undone.failures:
             raise RollbackError(
                 f"a call of chain {self.chain.name!r} was stopped, and its rollback failed",
-                also,
+                undone.failures,
                 self.result,
             )
         return self.report(call.block for call in undone.calls)
 
-    def _raise_failure(self, failure: Exception, also: list[Exception]) -> NoReturn:
-        if self._policy == "collect":
-            raise ExceptionGroup(
-                f"a robust call of chain {self.chain.name!r} failed", [failure, *also]
-            )
-        for error in also:
-            failure.add_note(f"in the rollback, {type(error).__name__} was {error.__notes__[-1]}")
-        raise failure
+    def _give_failure(self, undone: Walk) -> BaseException:
+        """Give the failure away, with the rollback's as notes; no frame may keep it as well."""
+        failure, self.failure = self.failure, None
+        self.calls.clear()
+        assert failure is not None
+        if isinstance(failure, Exception):
+            for error in undone.failures:
+                note = f"in the rollback, {type(error).__name__} was {error.__notes__[-1]}"
+                failure.add_note(note)
+        return failure
 
     def _warn_rollback(self, undone: Walk) -> None:
         for call in undone.calls:

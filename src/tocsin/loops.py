@@ -10,6 +10,7 @@ Knows no chain, only a name for its messages.
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,8 +18,9 @@ from .errors import WrongLoopError
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
+    from contextlib import AbstractContextManager
 
-__all__ = ["LoopBinding", "running_loop"]
+__all__ = ["LoopBinding", "running_loop", "shield"]
 
 
 def running_loop() -> object | None:
@@ -35,6 +37,15 @@ def running_loop() -> object | None:
         return current_token().native_token
     except NoEventLoopError:
         return None
+
+
+def shield(*, needed: bool) -> AbstractContextManager[object]:
+    """Keep cancellation out, where there can be any: an event loop runs and something waits."""
+    if not needed or running_loop() is None:
+        return nullcontext()
+    from anyio import CancelScope
+
+    return CancelScope(shield=True)
 
 
 def _is_closed(loop: Any) -> bool:

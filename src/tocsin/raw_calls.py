@@ -52,8 +52,8 @@ class RawCalls(Generic[EventT, DataT]):
         self, event: Any, rollback_event: Any, data: Any = None, *, reverse: bool = False
     ) -> int:
         """Like `BlockingChain.call_robust`, without its lock."""
-        report = await self.acall_robust_report(event, rollback_event, data, reverse=reverse)
-        return report.result
+        made = self.acall_robust_report(event, rollback_event, data, reverse=reverse)
+        return (await made).result
 
     @overload
     async def acall_robust_report(
@@ -78,4 +78,3 @@ class RawCalls(Generic[EventT, DataT]):
     # What the async walk asks of a chain; it is the same code, and needs these alone.
     _begin_walk = AsyncCalls._begin_walk
     _end_walk = AsyncCalls._end_walk
-    _drive_shielded = AsyncCalls._drive_shielded

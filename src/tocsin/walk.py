@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, overload
 from ._typing import DataT, EventT, Generic
 from .careful import PLAIN_INTS, Walk, note_failure, takes_note
 from .errors import AsyncCallbackError
-from .loops import running_loop
+from .loops import shield
 from .results import NOTIFY_DONE, NOTIFY_STOP_MASK
 from .table import MIXED, Skipped
 
@@ -42,34 +42,57 @@ __all__ = ["ASYNC_WALKS", "SYNC_WALKS", "AsyncCalls", "SyncCalls", "adrive", "dr
 
 def drive(walk: Walk, data: object) -> Walk:
     """Run a careful walk over sync callbacks."""
-    for slot in walk:
-        try:
-            result = slot(walk.event, data)
-        except Skipped:
-            continue
-        except BaseException as error:
-            if walk.raised(error):
-                raise
-        else:
-            walk.returned(result)
-    return walk
+    try:
+        for slot in walk:
+            try:
+                result = slot(walk.event, data)
+            except Skipped:
+                continue
+            except BaseException as error:
+                if walk.raised(error):
+                    raise
+            else:
+                walk.returned(result)
+        return walk
+    finally:
+        del walk  # it may hold an exception, whose traceback holds this frame
 
 
 async def adrive(walk: Walk, data: object) -> Walk:
     """Run a careful walk over sync and async callbacks."""
-    for slot in walk:
-        try:
-            result = slot(walk.event, data)
-            if walk.awaits:
-                result = await result
-        except Skipped:
-            continue
-        except BaseException as error:
-            if walk.raised(error):
-                raise
-        else:
-            walk.returned(result)
-    return walk
+    try:
+        for slot in walk:
+            try:
+                result = slot(walk.event, data)
+                if walk.awaits:
+                    result = await result
+            except Skipped:
+                continue
+            except BaseException as error:
+                if walk.raised(error):
+                    raise
+            else:
+                walk.returned(result)
+        return walk
+    finally:
+        del walk  # it may hold an exception, whose traceback holds this frame
+
+
+def take_over(
+    chain: Any,
+    items: Snapshot,
+    event: object,
+    position: int,
+    result: Any,
+    failure: Exception | None,
+) -> Walk:
+    """Go on carefully where a fast loop met something out of the ordinary."""
+    try:
+        walk = Walk(chain, items, event, policy=chain._errors, result=result)
+        walk.resume(position, result, failure)
+        return walk
+    finally:
+        del failure  # its traceback holds this frame
 
 
 class SyncCalls(Generic[EventT, DataT]):
@@ -117,9 +140,12 @@ class SyncCalls(Generic[EventT, DataT]):
                 note_failure(self, items, len(items) - calls.__length_hint__() - 1, error)
                 raise
             failure = error
-        walk = Walk(self, items, event, policy=self._errors, result=result)
-        walk.resume(len(items) - calls.__length_hint__() - 1, result, failure)
-        return drive(walk, data).report().result
+        position = len(items) - calls.__length_hint__() - 1
+        try:
+            walk = take_over(self, items, event, position, result, failure)
+            return drive(walk, data).report().result
+        finally:
+            walk = failure = None  # their traceback holds this frame
 
     @overload
     def call_report(
@@ -177,9 +203,12 @@ class SyncCalls(Generic[EventT, DataT]):
     ) -> CallReport:
         """Like `call_robust`, with a report whose ``rolled_back`` names who was rolled back."""
         items = self._select(event)
-        walk = drive(Walk(self, items, event, policy=self._errors, defer=True), data)
-        undone = walk.rollback(rollback_event, reverse=reverse)
-        return walk.report_robust(undone and drive(undone, data))
+        try:
+            walk = drive(Walk(self, items, event, policy=self._errors, defer=True), data)
+            undone = walk.rollback(rollback_event, reverse=reverse)
+            return walk.report_robust(undone and drive(undone, data))
+        finally:
+            walk = undone = None  # they may hold exceptions, see drive()
 
     def _select(self, event: object) -> Snapshot:
         """Give the snapshot for an event; refuse before any callback ran (D7)."""
@@ -263,10 +292,11 @@ class AsyncCalls(Generic[EventT, DataT]):
                     note_failure(self, items, len(items) - calls.__length_hint__() - 1, error)
                     raise
                 failure = error
-            walk = Walk(self, items, event, policy=self._errors, result=result)
-            walk.resume(len(items) - calls.__length_hint__() - 1, result, failure)
+            position = len(items) - calls.__length_hint__() - 1
+            walk = take_over(self, items, event, position, result, failure)
             return (await adrive(walk, data)).report().result
         finally:
+            walk = failure = None  # their traceback holds this frame
             items.readers -= 1
             if self._waiting:
                 self._reader_left()
@@ -285,10 +315,13 @@ class AsyncCalls(Generic[EventT, DataT]):
         """
         items = await self._begin_walk(event)
         try:
-            walk = Walk(self, items, event, policy=self._errors, limit=limit)
-            return (await adrive(walk, data)).report()
+            walk = await adrive(
+                Walk(self, items, event, policy=self._errors, limit=limit), data
+            )
+            return walk.report()
         finally:
             self._end_walk(items)
+            walk = None  # it may hold exceptions, see drive()
 
     @overload
     async def call_robust(
@@ -312,8 +345,8 @@ class AsyncCalls(Generic[EventT, DataT]):
         it too, and surfaces as ``errors=`` says; failures of the rollback itself raise
         `RollbackError` (D10). Context as `call`. Source: ``notifier_call_chain_robust()``.
         """
-        report = await self.call_robust_report(event, rollback_event, data, reverse=reverse)
-        return report.result
+        made = self.call_robust_report(event, rollback_event, data, reverse=reverse)
+        return (await made).result
 
     @overload
     async def call_robust_report(
@@ -336,21 +369,12 @@ class AsyncCalls(Generic[EventT, DataT]):
             walk = await adrive(Walk(self, items, event, policy=self._errors, defer=True), data)
             undone = walk.rollback(rollback_event, reverse=reverse)
             if undone is not None:
-                await self._drive_shielded(undone, data)
+                with shield(needed=undone.awaits_any):
+                    await adrive(undone, data)
             return walk.report_robust(undone)
         finally:
             self._end_walk(items)
-
-    async def _drive_shielded(self, undone: Walk, data: object) -> None:
-        if not undone.awaits_any:
-            drive(undone, data)
-        elif running_loop() is None:
-            await adrive(undone, data)
-        else:
-            from anyio import CancelScope
-
-            with CancelScope(shield=True):
-                await adrive(undone, data)
+            walk = undone = None  # they may hold exceptions, see drive()
 
     async def _begin_walk(self, event: object) -> Snapshot:
         """Enter a careful walk: the reader is counted when this returns."""
