@@ -1,0 +1,378 @@
+"""D6, D7 and D8, and what happens to bad input at registration, on every flavour."""
+
+from __future__ import annotations
+
+import errno
+from contextvars import ContextVar
+from functools import partial
+from threading import get_ident
+from typing import Any
+
+import anyio
+import pytest
+
+from tocsin import (
+    AlreadyRegisteredError,
+    AsyncCallbackError,
+    AtomicChain,
+    InvalidTypeError,
+    InvalidValueError,
+    NotifierBlock,
+    NotRegisteredError,
+    PriorityInUseError,
+    RawChain,
+    RegistrationError,
+    TocsinError,
+)
+
+from .flavours import ASYNC, FLAVOURS, SYNC, WAY_IDS, WAYS, Rig
+
+pytestmark = pytest.mark.anyio
+every_flavour = pytest.mark.parametrize("flavour", FLAVOURS)
+every_way = pytest.mark.parametrize(("flavour", "colour", "walk"), WAYS, ids=WAY_IDS)
+REGISTERS = ["register", "register_nowait"]
+UNREGISTERS = ["unregister", "unregister_nowait", "unregister_nosync"]
+
+
+def nothing(event: Any, data: Any) -> None:
+    return None
+
+
+async def anothing(event: Any, data: Any) -> None:
+    return None
+
+
+# D6 registration errors
+
+
+@every_flavour
+@pytest.mark.parametrize("register", REGISTERS)
+async def test_d6_a_block_twice_is_eexist(flavour: Any, register: str) -> None:
+    rig = Rig(flavour)
+    block = await rig.add("b")
+    with pytest.raises(AlreadyRegisteredError, match=r"'b'.*'chain'") as caught:
+        await getattr(rig, register)(block)
+    error = caught.value
+    assert (error.errno, error.chain, error.block) == (errno.EEXIST, rig.chain, block)
+    assert isinstance(error, RegistrationError)
+    assert isinstance(error, TocsinError)
+    assert rig.chain.blocks == (block,)
+
+
+@every_flavour
+async def test_d6_a_block_of_another_chain_is_eexist_and_stays_there(flavour: Any) -> None:
+    rig, other = Rig(flavour), AtomicChain[Any, Any]("other")
+    block = other.register(nothing, name="b")
+    with pytest.raises(AlreadyRegisteredError, match="'other'"):
+        await rig.register(block)
+    assert block.chain is other
+    assert rig.chain.is_empty
+    with pytest.raises(NotRegisteredError, match="'other'"):
+        await rig.unregister(block)
+
+
+@every_flavour
+@pytest.mark.parametrize("register", REGISTERS)
+async def test_d6_a_unique_priority_in_use_is_ebusy(flavour: Any, register: str) -> None:
+    rig = Rig(flavour)
+    peer = await rig.add("peer", priority=3)
+    block = NotifierBlock(nothing, name="b", priority=3)
+    with pytest.raises(PriorityInUseError, match=r"'b'.*'chain'.*'peer'") as caught:
+        await getattr(rig, register)(block, unique_priority=True)
+    assert (caught.value.errno, caught.value.block) == (errno.EBUSY, block)
+    assert block.chain is None
+    assert rig.chain.blocks == (peer,)
+    await rig.register(block)  # uniqueness is asked of the newcomer only
+    await rig.add("free", priority=4, unique_priority=True)
+
+
+@every_flavour
+async def test_d6_ebusy_wins_over_eexist_when_a_peer_stands_in_front(flavour: Any) -> None:
+    rig = Rig(flavour)
+    first, second = await rig.add("first"), await rig.add("second")
+    with pytest.raises(PriorityInUseError):
+        await rig.register(second, unique_priority=True)
+    with pytest.raises(AlreadyRegisteredError):
+        await rig.register(first, unique_priority=True)
+
+
+@every_flavour
+@pytest.mark.parametrize("unregister", UNREGISTERS)
+async def test_d6_a_block_that_is_not_there_is_enoent(flavour: Any, unregister: str) -> None:
+    rig = Rig(flavour)
+    block = NotifierBlock(nothing, name="b")
+    for _ in range(2):
+        with pytest.raises(NotRegisteredError, match=r"'b'.*'chain'") as caught:
+            await getattr(rig, unregister)(block)
+        assert (caught.value.errno, caught.value.block) == (errno.ENOENT, block)
+        await rig.register(block)
+        await getattr(rig, unregister)(block)
+
+
+@every_flavour
+@pytest.mark.parametrize("unregister", UNREGISTERS)
+async def test_d6_a_function_cannot_be_unregistered(flavour: Any, unregister: str) -> None:
+    rig = Rig(flavour)
+    await rig.register(nothing)
+    with pytest.raises(NotRegisteredError, match="keep the block that register gave you"):
+        await getattr(rig, unregister)(nothing)
+    assert len(rig.chain) == 1
+
+
+@every_flavour
+async def test_d6_context_exits_do_not_mind_a_block_that_is_gone(flavour: Any) -> None:
+    rig = Rig(flavour)
+    if flavour in SYNC:
+        with rig.chain.registered(nothing) as block:
+            assert block in rig.chain
+            rig.chain.unregister(block)
+        with rig.chain.registered(nothing) as block:
+            pass
+    else:
+        async with rig.chain.registered(nothing) as block:
+            assert block in rig.chain
+            await rig.chain.unregister(block)
+        async with rig.chain.registered(nothing) as block:
+            pass
+    assert rig.chain.is_empty
+
+
+@every_flavour
+async def test_a_context_takes_the_block_off_after_an_error(flavour: Any) -> None:
+    rig = Rig(flavour)
+    with pytest.raises(LookupError, match="mine"):
+        if flavour in SYNC:
+            with rig.chain.registered(nothing):
+                raise LookupError("mine")
+        else:
+            async with rig.chain.registered(nothing):
+                raise LookupError("mine")
+    assert rig.chain.is_empty
+
+
+@every_flavour
+async def test_a_block_can_be_registered_again_elsewhere(flavour: Any) -> None:
+    block = NotifierBlock(nothing)
+    for rig in (Rig(flavour), Rig(flavour)):
+        assert await rig.register(block) is block
+        assert block.chain is rig.chain
+        await rig.unregister(block)
+        assert block.chain is None
+
+
+# D7 colour
+
+
+@pytest.mark.parametrize("register", [*REGISTERS, "subscriber", "registered"])
+async def test_d7_an_async_callback_is_refused_at_registration_on_atomic(register: str) -> None:
+    chain = AtomicChain[Any, Any]("chain")
+    with pytest.raises(AsyncCallbackError, match=r"'anothing'.*'chain'"):
+        made = getattr(chain, register)(anothing)
+        made.__enter__()
+    assert chain.is_empty
+
+
+class Callable_:
+    async def __call__(self, event: Any, data: Any) -> None:
+        return None
+
+
+class AsyncBlock(NotifierBlock[Any, Any, Any]):
+    async def notifier_call(self, event: Any, data: Any) -> None:
+        return None
+
+
+@pytest.mark.parametrize(
+    "callback", [partial(anothing), Callable_(), Callable_().__call__, AsyncBlock()], ids=repr
+)
+async def test_d7_every_kind_of_async_callable_is_recognised(callback: Any) -> None:
+    with pytest.raises(AsyncCallbackError):
+        AtomicChain[Any, Any]("chain").register(callback)
+    for flavour in ASYNC:
+        chain = flavour("chain")
+        block = await chain.register(callback)
+        assert await chain.call(1, None) == 0
+        await chain.unregister(block)
+
+
+async def test_d7_a_raw_call_over_an_async_block_runs_nobody() -> None:
+    rig = Rig(RawChain)
+    await rig.add("first")
+    block = await rig.register(anothing, events=["other"], priority=-5)
+    for call, arguments in [("call", (1, None)), ("call_report", (1, None)), ("call_robust", (1, 2, None))]:
+        with pytest.raises(AsyncCallbackError, match="acall"):
+            await getattr(rig, call)(*arguments)
+    assert rig.drain() == []
+    assert await rig.chain.acall(1, None) == 0
+    assert rig.drain() == ["first"]
+    await rig.unregister(block)
+    await rig.call(1, None)
+    assert rig.drain() == ["first"]
+
+
+# D8 structure
+
+
+@every_way
+async def test_d8_callbacks_run_in_the_callers_task_thread_and_context(
+    flavour: Any, colour: str, walk: str
+) -> None:
+    rig = Rig(flavour, colour=colour, walk=walk)
+    variable: ContextVar[str] = ContextVar("variable")
+    variable.set("caller")
+    seen = []
+
+    def look(event: Any, data: Any) -> None:
+        seen.append((anyio.get_current_task().id, get_ident(), variable.get()))
+        variable.set("callback")
+
+    await rig.add("look", look)
+    await rig.call(1, None)
+    assert seen == [(anyio.get_current_task().id, get_ident(), "caller")]
+    assert variable.get() == "callback"
+
+
+@pytest.mark.parametrize("flavour", ASYNC)
+async def test_d8_a_threaded_callback_runs_elsewhere_with_the_callers_variables(flavour: Any) -> None:
+    variable: ContextVar[str] = ContextVar("variable")
+    variable.set("caller")
+    seen = []
+
+    def look(event: Any, data: Any) -> int:
+        seen.append((get_ident(), variable.get()))
+        return 5
+
+    chain = flavour("chain")
+    await chain.register(look, thread=True)
+    assert await chain.call(1, None) == 5
+    assert seen[0][0] != get_ident()
+    assert seen[0][1] == "caller"
+
+
+# Bad input leaves the chain as it was
+
+
+@every_flavour
+@pytest.mark.parametrize("register", REGISTERS)
+@pytest.mark.parametrize(
+    ("target", "options", "error", "words"),
+    [
+        (42, {}, InvalidTypeError, "callable"),
+        (None, {}, InvalidTypeError, "callback"),
+        (nothing, {"priority": "high"}, InvalidTypeError, "'nothing' must be an int"),
+        (nothing, {"priority": True}, InvalidTypeError, "'nothing' must be an int"),
+        (nothing, {"priority": 1.0}, InvalidTypeError, "int"),
+        (nothing, {"prio": 1}, InvalidTypeError, "unknown options: prio"),
+        (nothing, {"events": [[]]}, InvalidTypeError, "hashable"),
+        (nothing, {"name": "a,b"}, InvalidValueError, "a,b"),
+        (nothing, {"timeout": 1}, InvalidValueError, "async callback"),
+        (anothing, {"timeout": 0}, InvalidValueError, "above 0"),
+        (anothing, {"thread": True}, InvalidValueError, "sync"),
+        (lambda event: None, {}, InvalidTypeError, "callback\\(event, data\\)"),
+        (lambda event, data, more: None, {}, InvalidTypeError, "callback\\(event, data\\)"),
+        (lambda event, data, *, more: None, {}, InvalidTypeError, "callback\\(event, data\\)"),
+    ],
+)
+async def test_bad_input_is_one_clear_error_that_names_the_chain(
+    flavour: Any, register: str, target: Any, options: Any, error: Any, words: str
+) -> None:
+    rig = Rig(flavour)
+    present = await rig.add("present")
+    with pytest.raises(error, match=f"chain 'chain'.*{words}"):
+        await getattr(rig, register)(target, **options)
+    assert rig.chain.blocks == (present,)
+
+
+@every_flavour
+async def test_options_beside_a_ready_block_are_an_error(flavour: Any) -> None:
+    rig = Rig(flavour)
+    block = NotifierBlock(nothing, name="b")
+    with pytest.raises(InvalidTypeError, match=r"'chain'.*'b'.*priority"):
+        await rig.register(block, priority=4)
+    assert block.chain is None
+
+
+@every_flavour
+async def test_a_subclass_that_forgot_its_base_is_told(flavour: Any) -> None:
+    class Forgetful(NotifierBlock[Any, Any, Any]):
+        def __init__(self) -> None:
+            pass
+
+        def notifier_call(self, event: Any, data: Any) -> None:
+            return None
+
+    with pytest.raises(InvalidTypeError, match=r"super\(\).__init__\(\)"):
+        await Rig(flavour).register(Forgetful())
+
+
+@pytest.mark.parametrize("flavour", SYNC)
+async def test_a_thread_is_for_async_chains(flavour: Any) -> None:
+    with pytest.raises(InvalidValueError, match=r"'chain'.*'nothing'.*thread"):
+        flavour("chain").register(nothing, thread=True)
+
+
+@every_flavour
+@pytest.mark.parametrize(
+    ("arguments", "options", "error", "words"),
+    [
+        (("chain",), {"errors": "ignore"}, InvalidValueError, "'ignore'.*raise, collect, isolate"),
+        ((3,), {}, InvalidTypeError, "name"),
+        (("",), {}, InvalidTypeError, "name"),
+        (("chain",), {"filter": "a,b"}, InvalidTypeError, "'chain'.*NameFilter.parse"),
+        (("chain",), {"replay": []}, InvalidTypeError, "'chain'.*replay"),
+    ],
+)
+async def test_a_chain_made_badly_is_told(
+    flavour: Any, arguments: Any, options: Any, error: Any, words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        flavour(*arguments, **options)
+
+
+@pytest.mark.parametrize("flavour", ASYNC)
+@pytest.mark.parametrize("every", [0, -1, 1.5, "x"])
+async def test_a_checkpoint_budget_is_an_int_above_0(flavour: Any, every: Any) -> None:
+    with pytest.raises(InvalidValueError, match=r"'chain'.*checkpoint_every"):
+        flavour("chain", checkpoint_every=every)
+
+
+# Decorators
+
+
+@every_flavour
+async def test_subscriber_registers_with_and_without_options(flavour: Any) -> None:
+    rig = Rig(flavour)
+
+    @rig.chain.subscriber
+    def plain(event: Any, data: Any) -> None:
+        rig.log.append("plain")
+
+    @rig.chain.subscriber(priority=3, unique_priority=True)
+    @rig.chain.subscriber(priority=-3, name="low")
+    def stacked(event: Any, data: Any) -> None:
+        rig.log.append("stacked")
+
+    assert isinstance(plain, NotifierBlock)
+    await rig.call(1, None)
+    assert rig.drain() == ["stacked", "plain", "stacked"]
+    assert [block.name for block in rig.chain] == ["stacked", "plain", "low"]
+    with pytest.raises(PriorityInUseError):
+        rig.chain.subscriber(priority=3, unique_priority=True)(nothing)
+
+
+@every_flavour
+async def test_a_chain_says_what_is_on_it(flavour: Any) -> None:
+    rig = Rig(flavour)
+    assert rig.chain.is_empty
+    assert rig.chain
+    assert len(rig.chain) == 0
+    block = await rig.add("b")
+    assert not rig.chain.is_empty
+    assert block in rig.chain
+    assert "b" not in rig.chain
+    assert list(rig.chain) == [block]
+    assert (rig.chain.name, rig.chain.errors, rig.chain.filter) == ("chain", "raise", None)
+    assert repr(rig.chain) == f"<{flavour.__name__} 'chain' 1 blocks>"
+    assert rig.chain.statistics() == (1, 0, 0, 0)
+    with rig.chain.only():
+        assert repr(rig.chain) == f"<{flavour.__name__} 'chain' 0 blocks, 1 parked>"
