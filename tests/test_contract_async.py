@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -191,6 +192,12 @@ async def test_d12_an_unregister_cancelled_while_it_waits_has_taken_effect(flavo
     await rig.register(block)
 
 
+@pytest.fixture
+def endless_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tocsin.locks.PATIENCE", math.inf)
+
+
+@pytest.mark.usefixtures("endless_patience")
 async def test_d12_a_cancelled_waiting_writer_lets_those_behind_it_go_on() -> None:
     chain = BlockingChain[Any, Any]("chain")
     release, log = anyio.Event(), []
@@ -219,6 +226,7 @@ async def test_d12_a_cancelled_waiting_writer_lets_those_behind_it_go_on() -> No
     chain.register_nowait(nothing)
 
 
+@pytest.mark.usefixtures("endless_patience")
 async def test_d12_a_cancelled_waiting_reader_leaves_the_lock_as_it_was() -> None:
     chain = BlockingChain[Any, Any]("chain")
     release = anyio.Event()
@@ -241,6 +249,7 @@ async def test_d12_a_cancelled_waiting_reader_leaves_the_lock_as_it_was() -> Non
     assert await chain.call(1, None) == 0
 
 
+@pytest.mark.usefixtures("endless_patience")
 async def test_d12_a_reader_cancelled_at_the_moment_of_its_grant_passes_the_turn_on() -> None:
     chain = BlockingChain[Any, Any]("chain")
     release, done = anyio.Event(), []

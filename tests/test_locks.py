@@ -1,0 +1,299 @@
+"""The reader/writer lock of BlockingChain: order, batches, patience, nested calls."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import anyio
+import pytest
+
+from tocsin import BlockingChain, WouldDeadlockError
+from tocsin.locks import GracePeriods, ReaderWriterLock
+
+pytestmark = pytest.mark.anyio
+
+
+def nothing(event: Any, data: Any) -> None:
+    return None
+
+
+class Traffic:
+    """A chain whose callback logs an event and waits for that event's gate."""
+
+    def __init__(self) -> None:
+        self.chain = BlockingChain[Any, Any]("chain")
+        self.log: list[Any] = []
+        self.gates: dict[Any, anyio.Event] = {}
+
+    async def callback(self, event: Any, data: Any) -> None:
+        self.log.append(event)
+        if event in self.gates:
+            await self.gates[event].wait()
+
+    async def open(self) -> Traffic:
+        await self.chain.register(self.callback)
+        return self
+
+    async def write(self, name: str) -> None:
+        await self.chain.register(nothing, name=name)
+        self.log.append(name)
+
+
+@pytest.fixture
+def endless_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tocsin.locks.PATIENCE", math.inf)
+
+
+@pytest.mark.usefixtures("endless_patience")
+async def test_the_lock_serves_in_order_of_arrival_and_readers_in_batches() -> None:
+    traffic = await Traffic().open()
+    traffic.gates = {one: anyio.Event() for one in ("r1", "r2", "r3")}
+    async with anyio.create_task_group() as group:
+        for step in ("r1", "w1", "r2", "r3", "w2", "r4"):
+            if step[0] == "r":
+                group.start_soon(traffic.chain.call, step, None)
+            else:
+                group.start_soon(traffic.write, step)
+            await anyio.wait_all_tasks_blocked()
+        assert traffic.log == ["r1"]
+        assert traffic.chain.statistics() == (1, 0, 1, 2)
+        traffic.gates["r1"].set()
+        await anyio.wait_all_tasks_blocked()
+        assert traffic.log[:2] == ["r1", "w1"]
+        assert sorted(traffic.log[2:]) == ["r2", "r3"]
+        traffic.gates["r2"].set()
+        await anyio.wait_all_tasks_blocked()
+        assert "w2" not in traffic.log
+        traffic.gates["r3"].set()
+        await anyio.wait_all_tasks_blocked()
+        assert traffic.log[-2:] == ["w2", "r4"]
+    assert len(traffic.chain) == 3
+
+
+async def test_d2_a_walk_excludes_registration() -> None:
+    traffic = await Traffic().open()
+    traffic.gates = {"r": anyio.Event()}
+    async with anyio.create_task_group() as group:
+        group.start_soon(traffic.chain.call, "r", None)
+        await anyio.wait_all_tasks_blocked()
+        group.start_soon(traffic.write, "w")
+        await anyio.wait_all_tasks_blocked()
+        assert len(traffic.chain) == 1
+        traffic.gates["r"].set()
+    assert traffic.log == ["r", "w"]
+
+
+async def test_an_uncontended_lock_costs_no_await() -> None:
+    chain = BlockingChain[Any, Any]("chain")
+    await chain.call(1, None)
+    block = chain.register_nowait(nothing)
+    for coroutine in (chain.call(1, None), chain.register(nothing), chain.unregister(block)):
+        with pytest.raises(StopIteration):
+            coroutine.send(None)
+
+
+@pytest.mark.usefixtures("endless_patience")
+async def test_a_nested_call_is_admitted_while_a_writer_waits() -> None:
+    chain, log = BlockingChain[Any, Any]("chain"), []
+    entered = anyio.Event()
+
+    async def nest(event: Any, data: Any) -> None:
+        if event == "outer":
+            entered.set()
+            await anyio.wait_all_tasks_blocked()
+            assert chain.statistics().writers_waiting == 1
+            await chain.call("inner", None)
+            await chain.call_report("inner", None)
+            await chain.call_robust("inner", "down", None)
+        log.append(event)
+
+    await chain.register(nest)
+    async with anyio.create_task_group() as group:
+        group.start_soon(chain.call, "outer", None)
+        await entered.wait()
+        group.start_soon(chain.register, nothing)
+    assert log == ["inner", "inner", "inner", "outer"]
+    assert len(chain) == 2
+
+
+@pytest.mark.parametrize("spawn", ["task group", "nested chain", "thread"])
+async def test_no_call_deadlocks_behind_a_waiting_writer_whatever_spawned_it(spawn: str) -> None:
+    chain, log = BlockingChain[Any, Any]("chain"), []
+    other = BlockingChain[Any, Any]("other")
+
+    entered = anyio.Event()
+
+    async def until_the_writer_waits() -> None:
+        entered.set()
+        while not chain.statistics().writers_waiting:
+            await anyio.lowlevel.checkpoint()
+
+    async def nest(event: Any, data: Any) -> None:
+        if event == "outer":
+            await until_the_writer_waits()
+            async with anyio.create_task_group() as group:
+                for _ in range(3):
+                    group.start_soon(chain.call, "inner", None)
+        log.append(event)
+
+    async def through_another(event: Any, data: Any) -> None:
+        await chain.call("inner", None)
+
+    async def nest_through(event: Any, data: Any) -> None:
+        if event == "outer":
+            await until_the_writer_waits()
+            await other.call(1, None)
+        log.append(event)
+
+    def nest_thread(event: Any, data: Any) -> None:
+        if event == "outer":
+            anyio.from_thread.run(until_the_writer_waits)
+            anyio.from_thread.run(chain.call, "inner", None)
+        log.append(event)
+
+    await other.register(through_another)
+    if spawn == "thread":
+        await chain.register(nest_thread, thread=True)
+    else:
+        await chain.register(nest if spawn == "task group" else nest_through)
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            group.start_soon(chain.call, "outer", None)
+            await entered.wait()
+            group.start_soon(chain.register, nothing)
+    assert log[-1] == "outer"
+    assert set(log[:-1]) == {"inner"}
+    assert chain.statistics() == (2, 0, 0, 0)
+
+
+async def test_a_writer_is_not_starved_by_readers_that_keep_coming() -> None:
+    chain = BlockingChain[Any, Any]("chain")
+    done = False
+
+    async def short(event: Any, data: Any) -> None:
+        await anyio.lowlevel.checkpoint()
+
+    async def call_for_ever() -> None:
+        while not done:
+            await chain.call(1, None)
+
+    await chain.register(short)
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            for _ in range(10):
+                group.start_soon(call_for_ever)
+            for _ in range(20):
+                await chain.unregister(await chain.register(nothing))
+            done = True
+
+
+async def test_a_replay_cannot_use_its_own_chain_while_it_holds_the_lock() -> None:
+    errors = []
+
+    async def newcomer(event: Any, data: Any) -> None:
+        for work in (chain.call(1, None), chain.register(nothing), chain.set_filter(None)):
+            try:
+                await work
+            except WouldDeadlockError as error:
+                errors.append(error)
+        async with anyio.create_task_group() as group:
+            group.start_soon(nested)
+        with pytest.raises(anyio.WouldBlock):
+            chain.register_nowait(nothing)
+
+    async def nested() -> None:
+        with pytest.raises(WouldDeadlockError):
+            await chain.call(1, None)
+
+    chain = BlockingChain[Any, Any]("chain", replay=lambda: [("now", None)])
+    await chain.register(newcomer)
+    assert len(errors) == 3
+    assert len(chain) == 1
+
+
+async def test_others_wait_while_a_replay_holds_the_lock() -> None:
+    replaying, release, log = anyio.Event(), anyio.Event(), []
+
+    async def newcomer(event: Any, data: Any) -> None:
+        if event == "replayed":
+            replaying.set()
+            await release.wait()
+        log.append(event)
+
+    chain = BlockingChain[Any, Any]("chain", replay=lambda: [("replayed", None)])
+    async with anyio.create_task_group() as group:
+        group.start_soon(chain.register, newcomer)
+        await replaying.wait()
+        group.start_soon(chain.call, "called", None)
+        await anyio.wait_all_tasks_blocked()
+        assert log == []
+        release.set()
+    assert log == ["replayed", "called"]
+
+
+# The parts on their own
+
+
+class Readers:
+    def __init__(self) -> None:
+        self.count = 0
+        self.lock = ReaderWriterLock(lambda: not self.count, lambda: None)
+
+    async def read(self, log: list[str], name: str) -> None:
+        if self.lock.is_closed:
+            await self.lock.acquire_read()
+        log.append(name)
+        self.lock.wake()
+
+    async def write(self, log: list[str], name: str) -> None:
+        await self.lock.acquire_write()
+        log.append(name)
+        self.lock.release_write()
+
+
+async def test_an_impatient_writer_lets_only_the_readers_behind_it_pass() -> None:
+    readers, log = Readers(), list[str]()
+    readers.count = 1
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            for name in ("w1", "r1", "w2", "r2"):
+                work = readers.read if name[0] == "r" else readers.write
+                group.start_soon(work, log, name)
+                await anyio.wait_all_tasks_blocked()
+            while len(log) < 2:  # both pass while the walk that keeps w1 waiting goes on
+                await anyio.lowlevel.checkpoint()
+            assert sorted(log) == ["r1", "r2"]
+            readers.count = 0
+            readers.lock.wake()
+    assert log[2:] == ["w1", "w2"]
+    assert readers.lock.waiting == 0
+
+
+async def test_forgotten_waiters_do_not_come_back() -> None:
+    readers, log = Readers(), list[str]()
+    readers.count = 1
+    async with anyio.create_task_group() as group:
+        for name in ("w1", "r1"):
+            group.start_soon(readers.read if name[0] == "r" else readers.write, log, name)
+            await anyio.wait_all_tasks_blocked()
+        readers.lock.forget()
+        assert not readers.lock.is_closed
+        group.cancel_scope.cancel()
+    assert log == []
+    readers.count = 0
+    assert readers.lock.acquire_write_nowait()
+
+
+async def test_a_forgotten_grace_period_ends_with_its_task() -> None:
+    from tocsin.table import Snapshot
+
+    snapshot, periods = Snapshot(), GracePeriods(lambda: None)
+    await periods.wait([snapshot])
+    snapshot.readers = 1
+    async with anyio.create_task_group() as group:
+        group.start_soon(periods.wait, [snapshot])
+        await anyio.wait_all_tasks_blocked()
+        periods.forget()
+        assert periods.waiting == 0
+        group.cancel_scope.cancel()
