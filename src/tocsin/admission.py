@@ -62,10 +62,10 @@ class Admission(Core[EventT, DataT]):
 
     def _replay_now(self, block: AnyBlock) -> None:
         """Replay to a sync callback."""
-        if self._hears_replay(block):
+        if self._replay is not None:
             self._refuse_awaiting(block)
-            for walk, data in self._replay_walks(block):
-                drive(walk, data)
+        for walk, data in self._replay_walks(block):
+            drive(walk, data)
 
     def _refuse_awaiting(self, block: AnyBlock) -> None:
         """Raise `anyio.WouldBlock` where a replay to this block would have to wait."""

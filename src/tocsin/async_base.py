@@ -83,6 +83,13 @@ class AsyncChain(Chain[EventT, DataT], Paced, AsyncCalls[EventT, DataT]):
     # Waiting for walks.
 
     def _reader_left(self) -> None:
+        """Wake those who wait for this, unless they went down with their event loop."""
+        if self._binding.is_abandoned:
+            self._forget_waiters()
+        else:
+            self._wake()
+
+    def _wake(self) -> None:
         self._grace.wake()
 
     def _would_deadlock(self, what: str, instead: str) -> NoReturn:

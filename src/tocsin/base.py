@@ -157,7 +157,8 @@ class Chain(Admission[EventT, DataT]):
         block = self._coerce(target, options)
         scope = self._begin(block, unique_priority=unique_priority)
         try:
-            self._replay_now(block)
+            if self._hears_replay(block):
+                self._replay_now(block)
             self._join(block, scope, unique_priority=unique_priority)
         except BaseException:
             self._abandon(block)

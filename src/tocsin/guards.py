@@ -61,9 +61,10 @@ class Guarded(AsyncChain[EventT, DataT]):
 
     async def _admit(self) -> None:
         """Queue, unless the gate is open or this is a nested call."""
+        if self._rwlock.is_closed:
+            self._bind()  # which opens the gate when it was closed in a loop that is gone
         if not self._rwlock.is_closed or any(True for _ in own_walks(self, ASYNC_WALKS)):
             return
-        self._bind()
         if self._rwlock.writing and any(True for _ in enclosing_walks(self, REPLAYS)):
             self._would_deadlock("calling", "a replay cannot call its own chain")
         await self._rwlock.acquire_read()
@@ -72,8 +73,8 @@ class Guarded(AsyncChain[EventT, DataT]):
     def _is_closed(self) -> bool:
         return self._rwlock.is_closed
 
-    def _reader_left(self) -> None:
-        self._grace.wake()
+    def _wake(self) -> None:
+        super()._wake()
         self._rwlock.wake()
 
     def _count_waiting(self) -> int:

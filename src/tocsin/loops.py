@@ -73,6 +73,12 @@ class LoopBinding:
         self._loop: object | None = None
         self._thread = 0
 
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether the loop was closed while tasks were pending, as asyncio allows."""
+        is_closed = getattr(self._loop, "is_closed", None)
+        return is_closed is not None and bool(is_closed())
+
     def bind(self, name: str) -> bool:
         """Check that this is the chain's loop, binding it if it has none.
 
