@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tocsin import AtomicChain, BlockingChain, NotifierBlock, RawChain, SrcuChain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SYNC = [AtomicChain, RawChain]
 ASYNC = [BlockingChain, SrcuChain]
@@ -19,7 +21,9 @@ async def maybe_await(value: Any) -> Any:
 class Rig:
     """A chain whose members are all awaited, and callbacks of a chosen colour that keep a log."""
 
-    def __init__(self, flavour: type[Any], *, colour: str = "sync", walk: str = "call", **options: Any) -> None:
+    def __init__(
+        self, flavour: type[Any], *, colour: str = "sync", walk: str = "call", **options: Any
+    ) -> None:
         self.chain = flavour("chain", **options)
         self.colour = colour
         self.prefix = walk.removesuffix("call")
@@ -53,7 +57,9 @@ class Rig:
         made.__qualname__ = made.__name__ = name
         return made
 
-    async def add(self, name: str, does: Any = None, **options: Any) -> NotifierBlock[Any, Any, Any]:
+    async def add(
+        self, name: str, does: Any = None, **options: Any
+    ) -> NotifierBlock[Any, Any, Any]:
         made = await self.register(self.callback(name, does), **options)
         assert isinstance(made, NotifierBlock)
         return made

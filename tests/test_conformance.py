@@ -66,7 +66,9 @@ class Machine:
 
 
 @pytest.mark.parametrize(("flavour", "colour", "walk"), WAYS, ids=WAY_IDS)
-async def test_every_program_gives_the_kernels_answers(flavour: Any, colour: str, walk: str) -> None:
+async def test_every_program_gives_the_kernels_answers(
+    flavour: Any, colour: str, walk: str
+) -> None:
     for program in PROGRAMS:
         machine = Machine(Rig(flavour, colour=colour, walk=walk), program["blocks"])
         for number, op in enumerate(program["ops"]):

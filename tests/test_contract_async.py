@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
@@ -21,6 +20,9 @@ from tocsin import (
 )
 
 from .flavours import ASYNC, Rig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 pytestmark = pytest.mark.anyio
 every_async = pytest.mark.parametrize("flavour", ASYNC)
@@ -60,7 +62,9 @@ async def steps_of(work: Callable[[], Any], times: int) -> int:
 @every_async
 @pytest.mark.parametrize("every", [1, 2, 7, 512])
 @pytest.mark.parametrize("blocks", [0, 1])
-async def test_d11_one_checkpoint_in_checkpoint_every_calls(flavour: Any, every: int, blocks: int) -> None:
+async def test_d11_one_checkpoint_in_checkpoint_every_calls(
+    flavour: Any, every: int, blocks: int
+) -> None:
     chain = flavour("chain", checkpoint_every=every)
     for _ in range(blocks):
         chain.register_nowait(nothing)
@@ -252,7 +256,7 @@ async def test_d12_a_cancelled_waiting_reader_leaves_the_lock_as_it_was() -> Non
 @pytest.mark.usefixtures("endless_patience")
 async def test_d12_a_reader_cancelled_at_the_moment_of_its_grant_passes_the_turn_on() -> None:
     chain = BlockingChain[Any, Any]("chain")
-    release, done = anyio.Event(), []
+    release, done = anyio.Event(), list[Any]()
     scopes = [anyio.CancelScope() for _ in range(3)]
 
     async def slow(event: Any, data: Any) -> None:
@@ -309,7 +313,10 @@ async def test_d12_a_writer_cancelled_at_the_moment_of_its_grant_passes_the_turn
     async with anyio.create_task_group() as group:
         group.start_soon(call)
         group.start_soon(write)
-    assert [block.name for block in chain] in (["cancel_the_writer"], ["cancel_the_writer", "cancelled"])
+    assert [block.name for block in chain] in (
+        ["cancel_the_writer"],
+        ["cancel_the_writer", "cancelled"],
+    )
     chain.register_nowait(nothing)
     assert chain.statistics().writers_waiting == 0
 
@@ -351,7 +358,9 @@ async def test_d12_a_registration_cancelled_before_it_began_registers_nothing(fl
 
 @every_async
 @pytest.mark.parametrize("threaded", [False, True])
-async def test_an_unregister_waits_for_the_callback_that_is_running(flavour: Any, threaded: bool) -> None:
+async def test_an_unregister_waits_for_the_callback_that_is_running(
+    flavour: Any, threaded: bool
+) -> None:
     chain = flavour("chain")
     running, release, log = anyio.Event(), anyio.Event(), []
 
@@ -538,7 +547,9 @@ async def test_nowait_forms_would_block_where_the_plain_ones_would_wait(flavour:
 
 
 @every_async
-async def test_synchronize_waits_for_the_walks_of_its_time_and_for_no_later_one(flavour: Any) -> None:
+async def test_synchronize_waits_for_the_walks_of_its_time_and_for_no_later_one(
+    flavour: Any,
+) -> None:
     chain = flavour("chain")
     gates = {"early": anyio.Event(), "late": anyio.Event()}
     log = []

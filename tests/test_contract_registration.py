@@ -172,7 +172,7 @@ async def test_d7_an_async_callback_is_refused_at_registration_on_atomic(registe
     assert chain.is_empty
 
 
-class Callable_:
+class Awaited:
     async def __call__(self, event: Any, data: Any) -> None:
         return None
 
@@ -183,13 +183,13 @@ class AsyncBlock(NotifierBlock[Any, Any, Any]):
 
 
 @pytest.mark.parametrize(
-    "callback", [partial(anothing), Callable_(), Callable_().__call__, AsyncBlock()], ids=repr
+    "callback", [partial(anothing), Awaited(), Awaited().__call__, AsyncBlock()], ids=repr
 )
 async def test_d7_every_kind_of_async_callable_is_recognised(callback: Any) -> None:
     with pytest.raises(AsyncCallbackError):
         AtomicChain[Any, Any]("chain").register(callback)
     for flavour in ASYNC:
-        chain = flavour("chain")
+        chain: Any = flavour("chain")
         block = await chain.register(callback)
         assert await chain.call(1, None) == 0
         await chain.unregister(block)
@@ -199,7 +199,11 @@ async def test_d7_a_raw_call_over_an_async_block_runs_nobody() -> None:
     rig = Rig(RawChain)
     await rig.add("first")
     block = await rig.register(anothing, events=["other"], priority=-5)
-    for call, arguments in [("call", (1, None)), ("call_report", (1, None)), ("call_robust", (1, 2, None))]:
+    for call, arguments in [
+        ("call", (1, None)),
+        ("call_report", (1, None)),
+        ("call_robust", (1, 2, None)),
+    ]:
         with pytest.raises(AsyncCallbackError, match="acall"):
             await getattr(rig, call)(*arguments)
     assert rig.drain() == []
@@ -233,7 +237,9 @@ async def test_d8_callbacks_run_in_the_callers_task_thread_and_context(
 
 
 @pytest.mark.parametrize("flavour", ASYNC)
-async def test_d8_a_threaded_callback_runs_elsewhere_with_the_callers_variables(flavour: Any) -> None:
+async def test_d8_a_threaded_callback_runs_elsewhere_with_the_callers_variables(
+    flavour: Any,
+) -> None:
     variable: ContextVar[str] = ContextVar("variable")
     variable.set("caller")
     seen = []

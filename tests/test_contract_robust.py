@@ -14,6 +14,7 @@ from tocsin import (
     NOTIFY_OK,
     NOTIFY_STOP,
     RollbackError,
+    SrcuChain,
     VetoError,
     notifier_from_errno,
 )
@@ -24,7 +25,9 @@ pytestmark = pytest.mark.anyio
 every_way = pytest.mark.parametrize(("flavour", "colour", "walk"), WAYS, ids=WAY_IDS)
 ASYNC_WAYS = [(way, name) for way, name in zip(WAYS, WAY_IDS, strict=True) if way[1] == "async"]
 every_async_way = pytest.mark.parametrize(
-    ("flavour", "colour", "walk"), [way for way, _ in ASYNC_WAYS], ids=[name for _, name in ASYNC_WAYS]
+    ("flavour", "colour", "walk"),
+    [way for way, _ in ASYNC_WAYS],
+    ids=[name for _, name in ASYNC_WAYS],
 )
 UP, DOWN = "up", "down"
 BUSY = notifier_from_errno(-errno.EBUSY)
@@ -55,8 +58,12 @@ async def agree(rig: Rig, name: str, down: Any = None, **options: Any) -> Any:
 
 
 @every_way
-@pytest.mark.parametrize("result", [NOTIFY_STOP, NOTIFY_BAD, BUSY, -16, VetoError(errno.EBUSY, "no")])
-async def test_d10_those_ahead_of_the_stopping_block_hear_the_rollback(rig: Rig, result: Any) -> None:
+@pytest.mark.parametrize(
+    "result", [NOTIFY_STOP, NOTIFY_BAD, BUSY, -16, VetoError(errno.EBUSY, "no")]
+)
+async def test_d10_those_ahead_of_the_stopping_block_hear_the_rollback(
+    rig: Rig, result: Any
+) -> None:
     first, second = await agree(rig, "a"), await agree(rig, "b")
     stopper = await rig.add("stopper", result)
     await agree(rig, "behind")
@@ -81,7 +88,9 @@ async def test_d10_reverse_rolls_back_last_first(rig: Rig) -> None:
 
 
 @every_way
-async def test_d10_nothing_is_rolled_back_without_a_stop_or_behind_the_first_block(rig: Rig) -> None:
+async def test_d10_nothing_is_rolled_back_without_a_stop_or_behind_the_first_block(
+    rig: Rig,
+) -> None:
     assert await rig.call_robust(UP, DOWN, None) == NOTIFY_DONE
     block = await agree(rig, "a")
     report = await rig.call_robust_report(UP, DOWN, None)
@@ -105,7 +114,9 @@ async def test_d10_a_stop_bit_ends_the_rollback(rig: Rig, down: Any) -> None:
 
 
 @every_way
-async def test_d10_an_exception_ends_the_first_pass_and_is_raised_after_the_rollback(rig: Rig) -> None:
+async def test_d10_an_exception_ends_the_first_pass_and_is_raised_after_the_rollback(
+    rig: Rig,
+) -> None:
     await agree(rig, "a")
     await agree(rig, "b")
     await rig.add("culprit", ValueError("boom"))
@@ -170,7 +181,10 @@ async def test_d10_after_a_mere_stop_failures_of_the_rollback_are_a_group_with_t
     with pytest.raises(RollbackError) as caught:
         await rig.call_robust(UP, DOWN, None)
     assert caught.value.result == BUSY
-    assert [type(one).__name__ for one in caught.value.exceptions] == ["KeyError", "InvalidResultError"]
+    assert [type(one).__name__ for one in caught.value.exceptions] == [
+        "KeyError",
+        "InvalidResultError",
+    ]
     assert rig.drain()[-3:] == ["a:down", "b:down", "c:down"]
     part, rest = caught.value.split(KeyError)
     assert isinstance(part, RollbackError)
@@ -231,7 +245,7 @@ async def test_d10_a_block_gone_since_does_not_hear_the_rollback(rig: Rig) -> No
 
 @every_way
 async def test_d10_a_block_that_leaves_while_failing_does_not_shift_the_rollback(rig: Rig) -> None:
-    """Counting instead of remembering, the kernel would call the failing block and miss the other."""
+    """The kernel, which counts, would call the failing block here and miss another."""
     first = await agree(rig, "first")
     await agree(rig, "second")
 
@@ -319,9 +333,9 @@ async def test_d10_a_timeout_holds_in_the_rollback_too(rig: Rig) -> None:
     assert rig.drain()[-1] == "b:down"
 
 
-def test_d10_without_an_event_loop_the_rollback_is_driven_as_well(flavour: Any = WAYS[-1][0]) -> None:
+def test_d10_without_an_event_loop_the_rollback_is_driven_as_well() -> None:
     """A coroutine driven by hand: nothing in it suspends."""
-    rig = Rig(flavour, colour="async")
+    rig = Rig(SrcuChain, colour="async")
     rig.chain.register_nowait(rig.callback("a"))
     rig.chain.register_nowait(rig.callback("stopper", NOTIFY_BAD))
     with pytest.raises(StopIteration) as ended:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
@@ -13,6 +12,9 @@ import pytest
 from tocsin import AtomicChain, BlockingChain, RawChain, SrcuChain, WouldDeadlockError
 
 from .flavours import ASYNC, FLAVOURS, SYNC, maybe_await
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
 pytestmark = pytest.mark.anyio
 every_async = pytest.mark.parametrize("flavour", ASYNC)
@@ -23,7 +25,7 @@ def nothing(event: Any, data: Any) -> None:
 
 
 class Scene:
-    """A chain with a victim, whose callback runs ``inside`` with an ``attempt`` to wait for itself."""
+    """A chain with a victim; its callback runs ``inside``, ``attempt`` would wait for itself."""
 
     def __init__(self, flavour: Any) -> None:
         self.chain = flavour("chain")
@@ -295,10 +297,18 @@ TABLE = {
 CELLS = [
     (member, flavour, expected)
     for member, row in TABLE.items()
-    for flavour, expected in zip([AtomicChain, RawChain, BlockingChain, SrcuChain], row, strict=True)
+    for flavour, expected in zip(
+        [AtomicChain, RawChain, BlockingChain, SrcuChain], row, strict=True
+    )
     if expected is not None
 ]
-SYNC_MEMBERS = {"register_nowait", "unregister_nowait", "unregister_nosync", "set_filter_nowait", "only"}
+SYNC_MEMBERS = {
+    "register_nowait",
+    "unregister_nowait",
+    "unregister_nosync",
+    "set_filter_nowait",
+    "only",
+}
 
 
 def works(chain: Any, victim: Any) -> dict[str, Callable[[], Any]]:

@@ -189,7 +189,7 @@ async def test_a_writer_is_not_starved_by_readers_that_keep_coming() -> None:
 
 
 async def test_a_replay_cannot_use_its_own_chain_while_it_holds_the_lock() -> None:
-    errors = []
+    errors: list[WouldDeadlockError] = []
 
     async def newcomer(event: Any, data: Any) -> None:
         for work in (chain.call(1, None), chain.register(nothing), chain.set_filter(None)):

@@ -7,12 +7,13 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import anyio
 import pytest
 
-from tocsin import AtomicChain, BlockingChain, RawChain, SrcuChain, WrongLoopError
+from tocsin import AtomicChain, BlockingChain, RawChain, WrongLoopError
 from tocsin.loops import LoopBinding, running_loop
 
 from .flavours import ASYNC
@@ -57,28 +58,28 @@ def test_another_loop_is_refused_while_the_first_is_open(flavour: Any, backend: 
 
     async def intrude() -> None:
         block = chain.blocks[0]
-        for work in (
-            lambda: chain.register(nothing),
-            lambda: chain.unregister(block),
-            lambda: chain.synchronize(),
-            lambda: chain.set_filter(None),
+        for member, arguments in (
+            ("register", (nothing,)),
+            ("unregister", (block,)),
+            ("synchronize", ()),
+            ("set_filter", (None,)),
         ):
             try:
-                await work()
+                await getattr(chain, member)(*arguments)
             except WrongLoopError as error:
                 errors.append(str(error))
         sync_intrude()
 
     def sync_intrude() -> None:
         block = chain.blocks[0]
-        for work in (
-            lambda: chain.register_nowait(nothing),
-            lambda: chain.unregister_nowait(block),
-            lambda: chain.unregister_nosync(block),
-            lambda: chain.set_filter_nowait(None),
+        for member, argument in (
+            ("register_nowait", nothing),
+            ("unregister_nowait", block),
+            ("unregister_nosync", block),
+            ("set_filter_nowait", None),
         ):
             try:
-                work()
+                getattr(chain, member)(argument)
             except WrongLoopError as error:
                 errors.append(str(error))
 
@@ -87,7 +88,7 @@ def test_another_loop_is_refused_while_the_first_is_open(flavour: Any, backend: 
         await anyio.to_thread.run_sync(sync_intrude)
         assert len(errors) == 4
         for other in BACKENDS:
-            await anyio.to_thread.run_sync(lambda other=other: anyio.run(intrude, backend=other))
+            await anyio.to_thread.run_sync(partial(anyio.run, intrude, backend=other))
         assert len(errors) == 4 + 2 * 8
         assert all("'chain'" in error for error in errors)
         assert len(chain) == 1
@@ -97,7 +98,9 @@ def test_another_loop_is_refused_while_the_first_is_open(flavour: Any, backend: 
 
 @every_async
 @every_backend
-def test_a_walk_that_would_have_to_wait_in_the_wrong_loop_is_refused(flavour: Any, backend: str) -> None:
+def test_a_walk_that_would_have_to_wait_in_the_wrong_loop_is_refused(
+    flavour: Any, backend: str
+) -> None:
     chain = flavour("chain", checkpoint_every=1)
 
     async def intrude() -> None:
@@ -113,9 +116,12 @@ def test_a_walk_that_would_have_to_wait_in_the_wrong_loop_is_refused(flavour: An
 
 @every_backend
 def test_a_reader_that_would_queue_in_the_wrong_loop_is_refused(backend: str) -> None:
-    chain = BlockingChain[Any, Any]("chain")
+    chain, entered = BlockingChain[Any, Any]("chain"), anyio.Event()
 
     async def hang(event: Any, data: Any) -> None:
+        entered.set()
+        while not chain.statistics().writers_waiting:
+            await anyio.lowlevel.checkpoint()
         await anyio.to_thread.run_sync(lambda: anyio.run(intrude, backend=backend))
 
     async def intrude() -> None:
@@ -126,6 +132,7 @@ def test_a_reader_that_would_queue_in_the_wrong_loop_is_refused(backend: str) ->
         await chain.register(hang)
         async with anyio.create_task_group() as group:
             group.start_soon(chain.call, 1, None)
+            await entered.wait()
             group.start_soon(chain.register, nothing)
 
     anyio.run(main, backend=backend)
@@ -197,7 +204,9 @@ def abandon(chain: Any, *works: Any) -> list[Any]:
 @every_async
 @pytest.mark.parametrize("used_before", [False, True])
 @every_backend
-def test_waiters_of_a_closed_loop_are_forgotten(flavour: Any, used_before: bool, backend: str) -> None:
+def test_waiters_of_a_closed_loop_are_forgotten(
+    flavour: Any, used_before: bool, backend: str
+) -> None:
     """A loop that is closed with tasks pending must not leave the chain locked."""
     chain = flavour("chain")
 
@@ -206,7 +215,11 @@ def test_waiters_of_a_closed_loop_are_forgotten(flavour: Any, used_before: bool,
             await asyncio.sleep(3600)
 
     block = chain.register_nowait(hang)
-    works = [lambda: chain.call("hang", None), lambda: chain.unregister(block), lambda: chain.call(2, None)]
+    works = [
+        lambda: chain.call("hang", None),
+        lambda: chain.unregister(block),
+        lambda: chain.call(2, None),
+    ]
     tasks = abandon(chain, *works)
     assert chain.statistics().writers_waiting == 1
 

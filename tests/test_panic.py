@@ -405,6 +405,19 @@ def test_crash_kexec_post_notifiers_runs_after_the_admitted_ones(ran: Ran) -> No
     assert ran == ["a", "crash_kexec", "sys hook"]
 
 
+def test_a_crash_kexec_that_is_falsy_is_one_all_the_same(ran: Ran) -> None:
+    class Saved(list[PanicInfo]):
+        def __call__(self, info: PanicInfo) -> None:
+            self.append(info)
+
+    for post in (False, True):
+        saved = Saved()
+        notifier = PanicNotifier(crash_kexec=saved, crash_kexec_post_notifiers=post)
+        with notifier.installed():
+            die(RuntimeError())
+        assert len(saved) == 1
+
+
 def test_crash_kexec_post_notifiers_alone_changes_nothing(ran: Ran) -> None:
     notifier = PanicNotifier(crash_kexec_post_notifiers=True)
     notifier.register(ran.notifier("a"))
@@ -687,10 +700,16 @@ def test_bad_options_are_refused(ran: Ran) -> None:
     async def crash_kexec(info: PanicInfo) -> None:
         raise AssertionError
 
+    class Saver:
+        async def __call__(self, info: PanicInfo) -> None:
+            raise AssertionError
+
     with pytest.raises(InvalidTypeError, match="crash_kexec"):
         PanicNotifier(crash_kexec="kdump")  # type: ignore[arg-type]
     with pytest.raises(AsyncCallbackError, match="crash_kexec"):
         PanicNotifier(crash_kexec=crash_kexec)
+    with pytest.raises(AsyncCallbackError, match="crash_kexec"):
+        PanicNotifier(crash_kexec=Saver())
     with pytest.raises(InvalidTypeError, match="seconds"):
         PanicNotifier(turn_timeout="1")  # type: ignore[arg-type]
     for timeout in (-1, float("nan"), float("inf")):

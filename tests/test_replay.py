@@ -71,8 +71,12 @@ async def test_only_the_newcomer_hears_it_and_only_its_events(flavour: Any, colo
 
 
 @every_way
-@pytest.mark.parametrize("veto", [notifier_from_errno(-errno.EBUSY), VetoError(errno.EBUSY, "full")])
-async def test_a_newcomer_that_vetoes_is_not_registered(flavour: Any, colour: str, veto: Any) -> None:
+@pytest.mark.parametrize(
+    "veto", [notifier_from_errno(-errno.EBUSY), VetoError(errno.EBUSY, "full")]
+)
+async def test_a_newcomer_that_vetoes_is_not_registered(
+    flavour: Any, colour: str, veto: Any
+) -> None:
     rig = make(flavour, colour)
 
     def refuse(event: str) -> Any:
@@ -149,7 +153,9 @@ async def test_an_exception_in_a_replay_follows_the_policy(
 
 
 @every_way
-async def test_an_answer_that_is_no_result_is_one_in_a_replay_too(flavour: Any, colour: str) -> None:
+async def test_an_answer_that_is_no_result_is_one_in_a_replay_too(
+    flavour: Any, colour: str
+) -> None:
     rig = make(flavour, colour)
     with pytest.raises(InvalidResultError, match="'b'"):
         await rig.add("b", "text")

@@ -8,24 +8,38 @@ The layers, each importing only from those above it::
     filters  scopes                          who may come, and who owns them
     core  admission  base                    what the four flavours share
     sync_base  raw_calls  async_base  guards  chains    the four flavours
-    bus
-    panic  modules
-    cli
+    bus                                      chains by name
+    panic
+    module_states  module_source  module_record  modules    plugins, loaded and unloaded
+    cli  commands                            the command line
 """
+
+from typing import TYPE_CHECKING
 
 from .block import BlockOptions as BlockOptions
 from .block import NotifierBlock as NotifierBlock
 from .block import block as block
+from .bus import Bus as Bus
 from .chains import AtomicChain as AtomicChain
 from .chains import BlockingChain as BlockingChain
 from .chains import RawChain as RawChain
 from .chains import SrcuChain as SrcuChain
 from .errors import AlreadyRegisteredError as AlreadyRegisteredError
 from .errors import AsyncCallbackError as AsyncCallbackError
+from .errors import BusError as BusError
+from .errors import ChainExistsError as ChainExistsError
+from .errors import ChainInUseError as ChainInUseError
+from .errors import ChainNotFoundError as ChainNotFoundError
 from .errors import FilterError as FilterError
 from .errors import InvalidResultError as InvalidResultError
 from .errors import InvalidTypeError as InvalidTypeError
 from .errors import InvalidValueError as InvalidValueError
+from .errors import ModuleDependencyError as ModuleDependencyError
+from .errors import ModuleError as ModuleError
+from .errors import ModuleInUseError as ModuleInUseError
+from .errors import ModuleLoadedError as ModuleLoadedError
+from .errors import ModuleLoadError as ModuleLoadError
+from .errors import ModuleNotLoadedError as ModuleNotLoadedError
 from .errors import NotRegisteredError as NotRegisteredError
 from .errors import PriorityInUseError as PriorityInUseError
 from .errors import RegistrationError as RegistrationError
@@ -52,3 +66,14 @@ from .results import describe_result as describe_result
 from .results import notifier_from_errno as notifier_from_errno
 from .results import notifier_to_errno as notifier_to_errno
 from .scopes import Scope as Scope
+
+if TYPE_CHECKING:
+    from .modules import ModuleHost as ModuleHost
+else:
+
+    def __getattr__(name: str) -> object:  # the module host is not light
+        if name != "ModuleHost":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from .modules import ModuleHost
+
+        return ModuleHost

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     EventT_contra = TypeVar("EventT_contra", contravariant=True, default=Any)
     DataT_contra = TypeVar("DataT_contra", contravariant=True, default=None)
     ResultT_co = TypeVar("ResultT_co", covariant=True, default=Any)
+    SyncResultT = TypeVar("SyncResultT", bound="int | None", default=Any)
+    AnyResultT = TypeVar("AnyResultT", bound="int | Awaitable[int | None] | None", default=Any)
 
     SyncResult: TypeAlias = int | None
     AnyResult: TypeAlias = int | Awaitable[int | None] | None
@@ -39,9 +41,12 @@ else:
     EventT_contra = TypeVar("EventT_contra")
     DataT_contra = TypeVar("DataT_contra")
     ResultT_co = TypeVar("ResultT_co")
+    SyncResultT = TypeVar("SyncResultT")
+    AnyResultT = TypeVar("AnyResultT")
 
 __all__ = [
     "AnyResult",
+    "AnyResultT",
     "DataT",
     "DataT_contra",
     "EventT",
@@ -50,4 +55,5 @@ __all__ = [
     "ResultT_co",
     "Slot",
     "SyncResult",
+    "SyncResultT",
 ]

@@ -153,6 +153,24 @@ class AsyncChain(Chain[EventT, DataT], Paced, AsyncCalls[EventT, DataT]):
         await self._replay_to_admitted(layers)
         self._refilter(layers)
 
+    def _may_be_running(self, block: AnyBlock) -> bool:
+        return bool(self._table.readers_of(block))
+
+    def _refuse_own_walk(
+        self,
+        block: AnyBlock,
+        what: str = "unregistering from",
+        instead: str = "use unregister_nosync()",
+    ) -> None:
+        """Refuse to wait for a walk that may hold the block and that this code runs in."""
+        holders = self._table.readers_of(block)
+        if holders and any(one is items for items in self._enclosing() for one in holders):
+            self._would_deadlock(what, instead)
+
+    async def _wait_for(self, block: AnyBlock) -> None:
+        self._refuse_own_walk(block)
+        await self._grace.wait(self._table.readers_of(block))
+
     async def _unregister_and_wait(self, block: AnyBlock) -> None:
         """Take a block off and know that it is not running, as a scope wants it."""
         await cast("Any", self).unregister(block)

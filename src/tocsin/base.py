@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any, overload
 
 from ._typing import DataT, EventT
 from .admission import Admission
-from .block import BlockOptions, NotifierBlock, check_signature, unwrap, where
+from .block import (
+    BlockOptions,
+    NotifierBlock,
+    check_options,
+    check_signature,
+    unwrap,
+    where,
+)
 from .errors import (
     AlreadyRegisteredError,
     InvalidTypeError,
@@ -28,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Unpack
 
-    from ._typing import ResultT_co
+    from ._typing import AnyResultT
     from .block import AnyBlock
     from .table import Table
 
@@ -55,7 +62,7 @@ class Chain(Admission[EventT, DataT]):
                     f"super().__init__()"
                 )
         else:
-            self._check_options(target, options)
+            self._explained(partial(check_options, target, options))
             block = self._explained(partial(NotifierBlock, target, **options))
         self._explained(partial(check_signature, block))
         self._check_allowed(block)
@@ -68,15 +75,6 @@ class Chain(Admission[EventT, DataT]):
         except (InvalidTypeError, InvalidValueError) as error:
             error.args = (f"chain {self._name!r}: {error}",)
             raise
-
-    def _check_options(self, target: object, options: BlockOptions) -> None:
-        unknown = options.keys() - BlockOptions.__annotations__.keys()
-        if unknown:
-            raise InvalidTypeError(
-                f"chain {self._name!r}: block {getattr(target, '__name__', target)!r} was given "
-                f"unknown options: {', '.join(sorted(unknown))}; "
-                f"there are {', '.join(BlockOptions.__annotations__)}"
-            )
 
     def _check_allowed(self, block: AnyBlock) -> None:
         """Refuse a block whose options make no sense on this flavour."""
@@ -144,7 +142,7 @@ class Chain(Admission[EventT, DataT]):
             try:
                 scope.adopt(block)
             except BaseException:
-                self._remove(block)
+                self._take_off(block)
                 raise
 
     def _abandon(self, block: AnyBlock) -> None:
@@ -167,13 +165,13 @@ class Chain(Admission[EventT, DataT]):
 
     @overload
     def subscriber(
-        self, callback: Callable[[EventT, DataT], ResultT_co], /
-    ) -> NotifierBlock[EventT, DataT, ResultT_co]: ...
+        self, callback: Callable[[EventT, DataT], AnyResultT], /
+    ) -> NotifierBlock[EventT, DataT, AnyResultT]: ...
     @overload
     def subscriber(
         self, /, *, unique_priority: bool = False, **options: Unpack[BlockOptions]
     ) -> Callable[
-        [Callable[[EventT, DataT], ResultT_co]], NotifierBlock[EventT, DataT, ResultT_co]
+        [Callable[[EventT, DataT], AnyResultT]], NotifierBlock[EventT, DataT, AnyResultT]
     ]: ...
     def subscriber(
         self, callback: Any = None, /, *, unique_priority: bool = False, **options: Any

@@ -1,8 +1,8 @@
 """`NotifierBlock`: one subscriber, its name, its priority and its options.
 
-Owns what a subscriber is and how to tell it from its callable: name, colour (sync or async), whether
-it can take an event and data. Knows no chain: the fields behind ``chain`` and ``owner`` are written
-by chains and scopes.
+Owns what a subscriber is and how to tell it from its callable: name, colour (sync or async),
+whether it can take an event and data. Knows no chain: the fields behind ``chain`` and ``owner`` are
+written by chains and scopes.
 
 Nothing here imports ``inspect``, which costs more than the rest of Tocsin: a function's code object
 says all that is needed.
@@ -11,13 +11,14 @@ says all that is needed.
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, cast
 
 from ._typing import DataT_contra, EventT_contra, Generic, ResultT_co
 from .errors import InvalidTypeError, InvalidValueError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Callable
     from types import CodeType
     from typing import TypeAlias, Unpack
 
@@ -34,6 +35,7 @@ _VARARGS, _GENERATOR, _COROUTINE, _ITERABLE_COROUTINE, _ASYNC_GENERATOR = (
     0x200,
 )
 _NOT_IN_NAMES = frozenset(",:*?[]")
+_NO_DATA: Any = None
 
 
 class BlockOptions(TypedDict, total=False):
@@ -171,7 +173,7 @@ class NotifierBlock(Generic[EventT_contra, DataT_contra, ResultT_co]):
         callback = cast("Callable[[EventT_contra, DataT_contra], ResultT_co]", self._callback)
         return callback(event, data)
 
-    def __call__(self, event: EventT_contra, data: DataT_contra = cast("Any", None)) -> ResultT_co:
+    def __call__(self, event: EventT_contra, data: DataT_contra = _NO_DATA) -> ResultT_co:
         """Run the bare callback, for direct tests: no chain, no option, no contract."""
         return self.notifier_call(event, data)
 
@@ -185,7 +187,7 @@ class NotifierBlock(Generic[EventT_contra, DataT_contra, ResultT_co]):
         """The name that filters, errors and logs use."""
         if self._name is not None:
             return self._name
-        return _qualname(self._named()).rpartition("<locals>.")[2]
+        return _default_name(self._named())
 
     @property
     def qualified_name(self) -> str:
@@ -269,12 +271,14 @@ def block(
 ]:
     """Make a decorator that turns a function into a block, not registered anywhere.
 
-    Options as in `NotifierBlock`. Applied to a block it wraps that block's callback in a new one.
+    Options and errors as in `NotifierBlock`. Applied to a block it wraps that block's callback in a
+    new one. Touches no chain; legal anywhere.
     """
 
     def decorate(
         callback: Callable[[EventT_contra, DataT_contra], ResultT_co],
     ) -> NotifierBlock[EventT_contra, DataT_contra, ResultT_co]:
+        check_options(callback, options)
         return NotifierBlock(unwrap(callback), **options)
 
     return decorate
@@ -284,7 +288,19 @@ def unwrap(
     callback: Callable[[EventT_contra, DataT_contra], ResultT_co],
 ) -> Callable[[EventT_contra, DataT_contra], ResultT_co]:
     """Give a block's own callback, or the callable itself, so that decorators stack."""
-    return callback.callback if isinstance(callback, NotifierBlock) else callback
+    if not isinstance(callback, NotifierBlock):
+        return callback
+    return cast("NotifierBlock[EventT_contra, DataT_contra, ResultT_co]", callback).callback
+
+
+def check_options(target: object, options: BlockOptions) -> None:
+    """Raise `TypeError` when there is an option that blocks do not have."""
+    unknown = options.keys() - BlockOptions.__annotations__.keys()
+    if unknown:
+        raise InvalidTypeError(
+            f"block {_default_name(target)!r} was given unknown options: "
+            f"{', '.join(sorted(unknown))}; there are {', '.join(BlockOptions.__annotations__)}"
+        )
 
 
 def check_name(name: object) -> None:
@@ -313,30 +329,33 @@ def check_signature(block: AnyBlock) -> None:
     required_keywords = code.co_kwonlyargcount > keyword_defaults
     if most - defaults > 2 or (most < 2 and not code.co_flags & _VARARGS) or required_keywords:
         raise InvalidTypeError(
-            f"the callback of block {block.name!r} cannot be called as callback(event, data){where(block)}"
+            f"the callback of block {block.name!r}{where(block)} cannot be called as "
+            f"callback(event, data)"
         )
 
 
 def where(block: AnyBlock) -> str:
     """Say the file and line of a lambda, which its name does not tell; else nothing."""
     code = getattr(block.callback, "__code__", None)
-    if getattr(code, "co_name", None) != "<lambda>":
+    if code is None or code.co_name != "<lambda>":
         return ""
     return f" ({code.co_filename}:{code.co_firstlineno})"
 
 
-def _qualname(named: object) -> str:
+def _default_name(named: object) -> str:
     qualname = getattr(named, "__qualname__", None)
-    return qualname if isinstance(qualname, str) else type(named).__qualname__
+    if not isinstance(qualname, str):
+        qualname = type(named).__qualname__
+    return qualname.rpartition("<locals>.")[2]
 
 
 def _event_set(events: object) -> frozenset[object] | None:
     if events is None:
         return None
     try:
-        if isinstance(events, (str, bytes)) or not hasattr(events, "__iter__"):
-            return frozenset((events,))
-        return frozenset(cast("Iterable[object]", events))
+        if isinstance(events, Iterable) and not isinstance(events, (str, bytes)):
+            return frozenset(cast("Iterable[object]", events))
+        return frozenset((events,))
     except TypeError as error:
         raise InvalidTypeError(f"events must be hashable, they are looked up: {error}") from None
 
@@ -347,29 +366,30 @@ def _is_async(callback: Callable[..., object]) -> bool:
         callback = cast("functools.partial[object]", callback).func
     if isinstance(callback, NotifierBlock):
         return callback.is_async
-    function = getattr(callback, "__func__", callback)
-    if getattr(function, "_is_coroutine_mark", None) is not None:
-        return True  # inspect.markcoroutinefunction()
-    code = getattr(function, "__code__", None)
-    if code is None and not isinstance(callback, type):
-        code = getattr(
-            getattr(type(callback).__call__, "__func__", type(callback).__call__), "__code__", None
-        )
-    return bool(getattr(code, "co_flags", 0) & (_COROUTINE | _ITERABLE_COROUTINE))
+    # inspect.markcoroutinefunction() leaves a bare object; a mock has anything, but no such thing.
+    if type(getattr(callback, "_is_coroutine_marker", None)) is object:
+        return True
+    function, _ = _function_of(callback)
+    flags = getattr(getattr(function, "__code__", None), "co_flags", 0)
+    return bool(flags & (_COROUTINE | _ITERABLE_COROUTINE))
+
+
+def _function_of(callback: object) -> tuple[object, int]:
+    """Find the function behind a callable, and how many of its arguments are bound already."""
+    if not hasattr(callback, "__code__") and not isinstance(callback, type):
+        callback = cast("Any", callback).__call__
+    function: object = getattr(callback, "__func__", callback)
+    return function, int(function is not callback)
 
 
 def _code_of(callback: object) -> tuple[CodeType, int, int, int] | None:
     """Find code, numbers of defaults and of bound arguments; ``None`` where nothing is plain."""
     from types import CodeType
 
-    function = getattr(callback, "__func__", callback)
-    bound = int(function is not callback)
-    if not hasattr(function, "__code__") and not isinstance(callback, type):
-        function = type(callback).__call__
-        bound = 1
+    function, bound = _function_of(callback)
     code = getattr(function, "__code__", None)
-    if not isinstance(code, CodeType):
+    if type(code) is not CodeType:  # a mock's is none, though it says so
         return None
-    defaults = getattr(function, "__defaults__", None) or ()
-    keyword_defaults = getattr(function, "__kwdefaults__", None) or {}
+    defaults: tuple[object, ...] = getattr(function, "__defaults__", None) or ()
+    keyword_defaults: dict[str, object] = getattr(function, "__kwdefaults__", None) or {}
     return code, len(defaults), len(keyword_defaults), bound

@@ -14,7 +14,7 @@ entry for each callback that was entered.
 from __future__ import annotations
 
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, cast
 
 from . import _log
 from .block import where
@@ -57,7 +57,7 @@ class Walk:
         self.items = items
         self.event = event
         self.result: int = NOTIFY_DONE if result is None else result
-        self.position = -1
+        self.position: int = -1
         self.calls: list[BlockCall] = []
         self.called: list[int] = []
         self.failures: list[Exception] = []
@@ -209,9 +209,8 @@ class Walk:
 
     def _give_failure(self, undone: Walk) -> BaseException:
         """Give the failure away, with the rollback's as notes; no frame may keep it as well."""
-        failure, self.failure = self.failure, None
+        failure, self.failure = cast("BaseException", self.failure), None
         self.calls.clear()
-        assert failure is not None
         if isinstance(failure, Exception):
             for error in undone.failures:
                 note = f"in the rollback, {type(error).__name__} was {error.__notes__[-1]}"

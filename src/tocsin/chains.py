@@ -26,7 +26,7 @@ Source: ``kernel/notifier.c``, ``include/linux/notifier.h``.
 from __future__ import annotations
 
 from threading import RLock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from ._typing import DataT, EventT
 from .errors import AsyncCallbackError
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import TypeAlias, Unpack
 
-    from ._typing import AnyResult, SyncResult
+    from ._typing import AnyResult, SyncResult, SyncResultT
     from .block import AnyBlock, BlockOptions, NotifierBlock
 
     SyncBlock: TypeAlias = NotifierBlock[EventT, DataT, SyncResult]
@@ -108,6 +108,20 @@ class AtomicChain(SyncChain[EventT, DataT]):
     unregister_nowait = unregister
     unregister_nosync = unregister
 
+    if TYPE_CHECKING:  # narrower than what the flavours share: no async callbacks
+
+        @overload  # type: ignore[override]
+        def subscriber(
+            self, callback: Callable[[EventT, DataT], SyncResultT], /
+        ) -> NotifierBlock[EventT, DataT, SyncResultT]: ...
+        @overload
+        def subscriber(
+            self, /, *, unique_priority: bool = False, **options: Unpack[BlockOptions]
+        ) -> Callable[
+            [Callable[[EventT, DataT], SyncResultT]], NotifierBlock[EventT, DataT, SyncResultT]
+        ]: ...
+        def subscriber(self, *args: Any, **options: Any) -> Any: ...  # noqa: D102 # pyright: ignore[reportIncompatibleMethodOverride]
+
     def synchronize(self, *, timeout: float | None = None) -> None:
         """Return when every walk that was running when this was called has ended, in any thread.
 
@@ -117,9 +131,11 @@ class AtomicChain(SyncChain[EventT, DataT]):
         """
         wait_for_threads(self, timeout)
 
-    async def _unregister_and_wait(self, block: AnyBlock) -> None:
-        self._remove(block)
-        if self.statistics().walks_running:
+    def _may_be_running(self, block: AnyBlock) -> bool:  # noqa: ARG002 - of walks, frames tell
+        return bool(self.statistics().walks_running)
+
+    async def _wait_for(self, block: AnyBlock) -> None:
+        if self._may_be_running(block):
             from anyio import to_thread
 
             await to_thread.run_sync(self.synchronize, abandon_on_cancel=True)
@@ -183,7 +199,7 @@ class BlockingChain(Guarded[EventT, DataT]):
         """
         self._bind()
         self._require(block)
-        self._refuse_own_walk("unregistering from", "use unregister_nosync()")
+        self._refuse_any_walk("unregistering from", "use unregister_nosync()")
         try:
             await self._rwlock.acquire_write()
         except BaseException:
@@ -277,9 +293,6 @@ class RawChain(Paced, SyncChain[EventT, DataT], RawCalls[EventT, DataT]):
     unregister_nowait = unregister
     unregister_nosync = unregister
 
-    async def _unregister_and_wait(self, block: AnyBlock) -> None:
-        self._remove(block)
-
     def set_filter(self, filter: Callable[[AnyBlock], bool] | None) -> None:  # noqa: A002
         """Replace the filter as `AtomicChain.set_filter` does."""
         self._set_filter_now(filter)
@@ -322,10 +335,9 @@ class SrcuChain(Graced[EventT, DataT]):
         """
         self._bind()
         self._require(block)
-        holders = self._table.readers_of(block)
-        self._refuse_own_walk(holders, "unregistering from", "use unregister_nosync()")
+        self._refuse_own_walk(block)
         self._remove(block)
-        await self._grace.wait(holders)
+        await self._wait_for(block)
         await self._pace()
 
     def register_nowait(
@@ -354,10 +366,12 @@ class SrcuChain(Graced[EventT, DataT]):
         """
         self._bind()
         await self._pace()
-        holders = self._holders(self._to_be_parked(filter))
-        self._refuse_own_walk(holders, "filtering", "use only()")
+        parked = self._to_be_parked(filter)
+        for block in parked:
+            self._refuse_own_walk(block, "filtering", "use only()")
         await self._set_filter(filter)
-        await self._grace.wait(holders)
+        for block in parked:
+            await self._wait_for(block)
 
     def set_filter_nowait(self, filter: Callable[[AnyBlock], bool] | None) -> None:  # noqa: A002
         """Like `set_filter`, at once, or `anyio.WouldBlock`. Sync."""

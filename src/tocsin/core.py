@@ -197,7 +197,19 @@ class Core(Generic[EventT, DataT]):
         self._edit(discard, gone=(block,))
         block._chain = None
         if block.owner is not None:
-            block.owner.forget(block)
+            block.owner.left(block, self._me)
+
+    def _may_be_running(self, block: AnyBlock) -> bool:  # noqa: ARG002 - a `RawChain` knows none
+        """Say whether a walk that this chain would wait for may be in the block."""
+        return False
+
+    async def _wait_for(self, block: AnyBlock) -> None:
+        """Wait until a block that was taken off is not running."""
+
+    async def _unregister_and_wait(self, block: AnyBlock) -> None:
+        """Take a block off and know that it is not running, as a scope wants it."""
+        self._remove(block)
+        await self._wait_for(block)
 
     def _take_off(self, block: AnyBlock) -> None:
         """Take a block off that may be gone already."""

@@ -1,14 +1,15 @@
 """Every exception of Tocsin, and how a result becomes one.
 
-Invariants: each is a `TocsinError`; its message says who, where and what next and never carries an
-event's data; what a program may want to look at is an attribute.
+Invariants: each is a `TocsinError`, but for the group of what callbacks raised; its message says
+who, where and what next and never carries an event's data; what a program may want to look at is an
+attribute.
 """
 
 from __future__ import annotations
 
 import errno as _errno
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from .results import describe_result, notifier_from_errno, notifier_to_errno
 
@@ -16,15 +17,26 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .block import NotifierBlock
+    from .bus import Bus
     from .protocol import AnyChain
 
 __all__ = [
     "AlreadyRegisteredError",
     "AsyncCallbackError",
+    "BusError",
+    "ChainExistsError",
+    "ChainInUseError",
+    "ChainNotFoundError",
     "FilterError",
     "InvalidResultError",
     "InvalidTypeError",
     "InvalidValueError",
+    "ModuleDependencyError",
+    "ModuleError",
+    "ModuleInUseError",
+    "ModuleLoadError",
+    "ModuleLoadedError",
+    "ModuleNotLoadedError",
     "NotRegisteredError",
     "PriorityInUseError",
     "RegistrationError",
@@ -57,7 +69,7 @@ class RegistrationError(TocsinError):
     ``errno`` is what the kernel's function returns, as a positive number.
     """
 
-    errno: int = _errno.EINVAL
+    errno: int  # a value in each subclass; one here would hide that of an `OSError`
 
     def __init__(
         self, message: str, *, chain: AnyChain, block: NotifierBlock[Any, Any, Any]
@@ -70,19 +82,19 @@ class RegistrationError(TocsinError):
 class AlreadyRegisteredError(RegistrationError):
     """The block is on a chain already."""
 
-    errno = _errno.EEXIST
+    errno: int = _errno.EEXIST
 
 
 class PriorityInUseError(RegistrationError):
     """``unique_priority`` was asked for and another block has that priority."""
 
-    errno = _errno.EBUSY
+    errno: int = _errno.EBUSY
 
 
 class NotRegisteredError(RegistrationError):
     """The block is not on this chain."""
 
-    errno = _errno.ENOENT
+    errno: int = _errno.ENOENT
 
 
 class VetoError(TocsinError, OSError):
@@ -93,6 +105,7 @@ class VetoError(TocsinError, OSError):
     errno is 0 when the walk was stopped by a result that carries none, such as `NOTIFY_STOP`.
     """
 
+    errno: int  # pyright: ignore[reportIncompatibleVariableOverride] - an OSError's may be None
     counts_as_result = True
     """Whether a walk takes it for the raising block's result; if not, it is an exception (D9)."""
 
@@ -104,12 +117,16 @@ class VetoError(TocsinError, OSError):
         result: int | None = None,
         block: NotifierBlock[Any, Any, Any] | None = None,
     ) -> None:
+        if not isinstance(errno, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidTypeError(
+                f"VetoError takes an errno, such as errno.EBUSY, not {type(errno).__name__}"
+            )
         if result is None and errno <= 0:
             raise InvalidValueError(
                 f"VetoError takes a positive errno, not {errno}; did you mean errno.EBUSY, "
                 f"as in VetoError(errno.EBUSY, 'the device is in use')?"
             )
-        self.reason = reason if reason is not None else os.strerror(errno)
+        self.reason: str = reason if reason is not None else os.strerror(errno)
         super().__init__(errno, self.reason)
         self.result: int = notifier_from_errno(-errno) if result is None else result
         self.block = block
@@ -131,6 +148,8 @@ class RegistrationVetoedError(RegistrationError, VetoError):
     Escaping from a callback it is an exception, not a veto of the outer event.
     """
 
+    errno: int  # pyright: ignore[reportIncompatibleVariableOverride]
+    block: NotifierBlock[Any, Any, Any]  # pyright: ignore[reportIncompatibleVariableOverride]
     counts_as_result = False
 
     def __init__(
@@ -140,7 +159,7 @@ class RegistrationVetoedError(RegistrationError, VetoError):
         chain: AnyChain,
         block: NotifierBlock[Any, Any, Any],
     ) -> None:
-        VetoError.__init__(self, veto.errno or 0, veto.reason, result=veto.result)
+        VetoError.__init__(self, veto.errno, veto.reason, result=veto.result)
         self.chain = chain
         self.block = block
 
@@ -185,13 +204,17 @@ class RollbackError(ExceptionGroup[Exception]):
     ``result`` is the result that stopped the call.
     """
 
-    def __new__(cls, message: str, exceptions: Sequence[Exception], result: int) -> RollbackError:
+    result: int
+
+    def __new__(cls, message: str, exceptions: Sequence[Exception], result: int) -> Self:
         """Make the group; exception groups are built here, not in ``__init__``."""
         group = super().__new__(cls, message, exceptions)
         group.result = result
         return group
 
-    result: int
+    if TYPE_CHECKING:
+
+        def __init__(self, message: str, exceptions: Sequence[Exception], result: int) -> None: ...
 
     def derive(self, excs: Sequence[Exception], /) -> RollbackError:  # type: ignore[override]
         """Give a group of the same kind, so that ``except*`` and ``split`` keep the result."""
@@ -217,3 +240,82 @@ def raise_for_result(result: int) -> int:
     if error:
         raise VetoError(-error, result=result)
     return result
+
+
+class BusError(TocsinError):
+    """A bus could not do what was asked; it is as it was.
+
+    ``errno`` says what kind of error it is, ``bus`` whose, and ``name`` is that of the chain.
+    """
+
+    errno: int = _errno.EINVAL
+
+    def __init__(self, message: str, *, bus: Bus, name: str) -> None:
+        super().__init__(message)
+        self.bus = bus
+        self.name = name
+
+
+class ChainExistsError(BusError):
+    """The bus has a chain of that name."""
+
+    errno: int = _errno.EEXIST
+
+
+class ChainInUseError(BusError):
+    """There are blocks on the chain."""
+
+    errno: int = _errno.EBUSY
+
+
+class ChainNotFoundError(BusError, KeyError):
+    """The bus has no chain of that name."""
+
+    errno: int = _errno.ENOENT
+
+    def __str__(self) -> str:
+        return Exception.__str__(self)  # a KeyError would show the message in quotes
+
+
+class ModuleError(TocsinError):
+    """A module could not be loaded, used or unloaded.
+
+    ``module`` is its name, and ``errno`` what the kernel would answer, as a positive number.
+    """
+
+    errno: int = _errno.EINVAL
+
+    def __init__(self, message: str, *, module: str, errno: int | None = None) -> None:
+        super().__init__(message)
+        self.module = module
+        if errno is not None:
+            self.errno = errno
+
+
+class ModuleLoadError(ModuleError):
+    """The module cannot be found or read, or its body or ``module_init`` failed.
+
+    What was raised there is the ``__cause__``; an errno that ``module_init`` gave is ``errno``.
+    """
+
+
+class ModuleLoadedError(ModuleError):
+    """A module of that name is loaded already, or on its way in or out."""
+
+    errno: int = _errno.EEXIST
+
+
+class ModuleInUseError(ModuleError):
+    """Other modules use it, others' blocks are on its chains, or it is on its way in or out."""
+
+    errno: int = _errno.EBUSY
+
+
+class ModuleNotLoadedError(ModuleError):
+    """No module of that name is loaded."""
+
+    errno: int = _errno.ENOENT
+
+
+class ModuleDependencyError(ModuleNotLoadedError):
+    """What ``module`` needs is not loaded: the kernel's "Unknown symbol in module"."""

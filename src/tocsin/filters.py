@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from .block import AnyBlock
 
-__all__ = ["NameFilter", "NameFilterBase"]
+__all__ = ["DenyFilter", "NameFilter", "NameFilterBase"]
 
 
 class NameFilterBase:
@@ -72,10 +72,11 @@ class NameFilter(NameFilterBase):
                 f"NameFilter takes a collection of names, not a str; "
                 f"did you mean NameFilter.parse({names!r})?"
             )
-        entries = tuple(dict.fromkeys(names))
-        for entry in entries:
+        given = tuple(names)
+        for entry in given:
             if why := _why_invalid(entry):
                 raise FilterError(f"{entry!r} is no entry for a name filter: {why}")
+        entries = tuple(dict.fromkeys(given))
         if limit is not None and len(entries) > limit:
             raise FilterError(
                 f"a name filter of {len(entries)} entries is over its limit of {limit}; "
@@ -84,6 +85,7 @@ class NameFilter(NameFilterBase):
         super().__init__(entries, ())
 
     def __call__(self, block: AnyBlock) -> bool:
+        """Say whether an entry names the block."""
         return self._names_any(block)
 
     def __invert__(self) -> DenyFilter:
@@ -141,6 +143,7 @@ class DenyFilter(NameFilterBase):
     __slots__ = ()
 
     def __call__(self, block: AnyBlock) -> bool:
+        """Say whether no entry names the block."""
         return not self._names_any(block)
 
     def __invert__(self) -> NameFilter:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 
     from .block import AnyBlock
-    from .table import Snapshot
 
 __all__ = ["Graced", "Guarded"]
 
@@ -35,7 +34,7 @@ class Guarded(AsyncChain[EventT, DataT]):
     async def _written(self, what: str) -> AsyncGenerator[None]:
         """Hold the write lock, refusing to wait for oneself."""
         self._bind()
-        self._refuse_own_walk(what, "do it after the call")
+        self._refuse_any_walk(what, "do it after the call")
         await self._rwlock.acquire_write()
         try:
             yield
@@ -54,7 +53,7 @@ class Guarded(AsyncChain[EventT, DataT]):
         finally:
             self._rwlock.release_write()
 
-    def _refuse_own_walk(self, what: str, instead: str) -> None:
+    def _refuse_any_walk(self, what: str, instead: str) -> None:
         busy = self._rwlock.writing or self._table.readers_of()
         if busy and any(True for _ in enclosing_walks(self, ASYNC_WALKS | REPLAYS)):
             self._would_deadlock(what, instead)
@@ -96,17 +95,8 @@ class Graced(AsyncChain[EventT, DataT]):
     def _to_be_parked(self, filter: Callable[[AnyBlock], bool] | None) -> list[AnyBlock]:  # noqa: A002
         return self._with_filters(replace_base(self._check_filter(filter)))[0]
 
-    def _holders(self, blocks: Iterable[AnyBlock]) -> list[Snapshot]:
-        """Give the snapshots under way that hold any of the blocks."""
-        found = {id(one): one for block in blocks for one in self._table.readers_of(block)}
-        return list(found.values())
-
     def _refuse_running(self, blocks: Iterable[AnyBlock]) -> None:
-        if self._holders(blocks):
+        if any(self._may_be_running(block) for block in blocks):
             from anyio import WouldBlock
 
             raise WouldBlock
-
-    def _refuse_own_walk(self, holders: list[Snapshot], what: str, instead: str) -> None:
-        if holders and any(one is items for items in self._enclosing() for one in holders):
-            self._would_deadlock(what, instead)

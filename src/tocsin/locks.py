@@ -68,7 +68,7 @@ class ReaderWriterLock:
         self._changed = changed
         self._queue: deque[_Waiter] = deque()
         self._entering = 0  # readers that were granted entry and have not run since
-        self.writing = False
+        self.writing: bool = False
 
     @property
     def is_closed(self) -> bool:

@@ -48,7 +48,7 @@ class CallReport(NamedTuple):
             said = self.calls[-1].exception if self.calls else None
             reason = said.reason if isinstance(said, VetoError) else self._describe_stop()
             error = -notifier_to_errno(self.result)
-            raise VetoError(error, reason, result=self.result, block=self.stopped_by)
+            raise VetoError(error, reason, result=self.result, block=self.stopped_by) from said
 
     def _describe_stop(self) -> str:
         who = "" if self.stopped_by is None else f" by block {self.stopped_by.name!r}"

@@ -10,18 +10,21 @@ chain: a chain that takes a block off tells its owner.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+from weakref import ref
 
-from .errors import InvalidValueError, NotRegisteredError, ScopeClosedError
+from .block import NotifierBlock
+from .errors import InvalidTypeError, InvalidValueError, NotRegisteredError, ScopeClosedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Sequence
     from contextvars import Token
     from types import TracebackType
     from typing import Self, Unpack
 
+    from ._typing import DataT, EventT, ResultT_co
     from .block import AnyBlock, BlockOptions
     from .protocol import AnyChain
 
@@ -46,13 +49,14 @@ class Scope:
     running; ``with`` uses ``unregister_nosync``. A closed scope stays closed.
     """
 
-    __slots__ = ("_blocks", "_closed", "_tokens", "name")
+    __slots__ = ("_blocks", "_closed", "_left", "_tokens", "name")
 
     def __init__(self, name: str) -> None:
-        self.name = name
+        self.name: str = name
         self._blocks: dict[int, AnyBlock] = {}
         self._closed = False
         self._tokens: list[Token[Scope | None]] = []
+        self._left: list[tuple[AnyChain, ref[AnyBlock]]] = []  # off their chain, maybe running
 
     @property
     def blocks(self) -> tuple[AnyBlock, ...]:
@@ -74,12 +78,15 @@ class Scope:
     def register_nowait(
         self,
         chain: AnyChain,
-        target: Any,
+        target: Callable[[EventT, DataT], ResultT_co],
         *,
         unique_priority: bool = False,
         **options: Unpack[BlockOptions],
-    ) -> AnyBlock:
-        """Register on ``chain`` as its ``register_nowait`` does, owned by this scope."""
+    ) -> NotifierBlock[EventT, DataT, ResultT_co]:
+        """Register on ``chain`` as its ``register_nowait`` does, owned by this scope.
+
+        ``target`` is a block or a callback. Raises `ScopeClosedError`, and what the chain raises.
+        """
         self.check_open()
         with self.ambient():
             return chain.register_nowait(target, unique_priority=unique_priority, **options)
@@ -87,39 +94,65 @@ class Scope:
     async def register(
         self,
         chain: AnyChain,
-        target: Any,
+        target: Callable[[EventT, DataT], ResultT_co],
         *,
         unique_priority: bool = False,
         **options: Unpack[BlockOptions],
-    ) -> AnyBlock:
-        """Register on ``chain`` as its ``register`` does, sync or async, owned by this scope."""
+    ) -> NotifierBlock[EventT, DataT, ResultT_co]:
+        """Register on ``chain`` as its ``register`` does, sync or async, owned by this scope.
+
+        ``target`` is a block or a callback. Raises `ScopeClosedError`, and what the chain raises.
+        """
         self.check_open()
         with self.ambient():
-            made = chain.register(target, unique_priority=unique_priority, **options)  # type: ignore[attr-defined]
-            return await made if hasattr(made, "__await__") else made
+            any_chain = cast("Any", chain)
+            made = any_chain.register(target, unique_priority=unique_priority, **options)
+            block: AnyBlock = await made if hasattr(made, "__await__") else made
+            return block
 
     def adopt(self, block: AnyBlock) -> None:
         """Own a block that is registered already; its former owner lets go of it.
 
-        Raises `ValueError` when the block is on no chain, `ScopeClosedError`.
+        Raises `ScopeClosedError`, `InvalidTypeError` when it is no block, `InvalidValueError` when
+        it is on no chain. Legal anywhere.
         """
         self.check_open()
+        if not isinstance(block, NotifierBlock):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidTypeError(
+                f"scope {self.name!r} cannot adopt {block!r}: it is no block; "
+                f"adopt the block that register gave you"
+            )
         if block.chain is None:
             raise InvalidValueError(
-                f"scope {self.name!r} cannot adopt block {block.name!r}: it is on no chain"
+                f"scope {self.name!r} cannot adopt block {block.name!r}: it is on no chain; "
+                f"register it first"
             )
         if block.owner is not None:
             block.owner.forget(block)
         block._owner = self
         self._blocks[id(block)] = block
+        if self._closed:  # meanwhile, by another thread, which may have missed the block
+            self.forget(block)
+            self.check_open()
 
     def forget(self, block: AnyBlock) -> None:
         """Let go of a block, which stays where it is. Unregistering does this by itself."""
         if self._blocks.pop(id(block), None) is not None:
             block._owner = None
 
+    def left(self, block: AnyBlock, chain: AnyChain) -> None:
+        """Let go of a block that a chain took off; called by the chain.
+
+        Spent or removed in mid-walk its callback may be running still, and `aclose` waits for that.
+        """
+        self.forget(block)
+        self._left = [one for one in self._left if _runs(*one)]
+        departed = (chain, ref(block))
+        if _runs(*departed):
+            self._left.append(departed)
+
     @contextmanager
-    def ambient(self) -> Iterator[Self]:
+    def ambient(self) -> Generator[Self]:
         """Own what is registered inside, in this context and those that are copied from it."""
         token = _ambient.set(self)
         try:
@@ -128,18 +161,17 @@ class Scope:
             _ambient.reset(token)
 
     def close(self) -> None:
-        """Unregister everything, last first, with ``unregister_nosync``. Legal anywhere."""
-        self._closed = True
-        for block in reversed(self.blocks):
-            chain = block.chain
-            if chain is not None:
-                _take_off(chain.unregister_nosync, block)
+        """Unregister everything, last first, with ``unregister_nosync``.
+
+        Raises what that raised, `WrongLoopError`, after all others are off. Legal in a callback.
+        """
+        self._raise(self._take_all_off())
 
     async def aclose(self) -> None:
         """Unregister everything, last first, and wait until no callback of it is running.
 
         Everything is off when it returns or raises; cancelled, it no longer waits. Raises what an
-        unregister raised, `WouldDeadlockError` or `WrongLoopError`, after all are off.
+        unregister raised, `WouldDeadlockError` or `WrongLoopError`, after all others are off.
         """
         self._closed = True
         failures: list[Exception] = []
@@ -147,14 +179,32 @@ class Scope:
             for block in reversed(self.blocks):
                 try:
                     await _wait_off(block)
-                except Exception as error:  # noqa: BLE001, PERF203 - all of them come off first
+                except Exception as error:
+                    failures.append(error)
+            for chain, departed in self._left:
+                try:
+                    await _wait_for(chain, departed())
+                except Exception as error:
                     failures.append(error)
         finally:
-            self.close()
+            self._take_all_off()  # whom nobody could wait for
+        self._raise(failures)
+
+    def _take_all_off(self) -> list[Exception]:
+        self._closed = True
+        failures: list[Exception] = []
+        for block in reversed(self.blocks):
+            try:
+                _take_off(block)
+            except Exception as error:
+                failures.append(error)
+        return failures
+
+    def _raise(self, failures: Sequence[Exception]) -> None:
         if len(failures) == 1:
             raise failures[0]
         if failures:
-            raise ExceptionGroup(f"closing scope {self.name!r}", failures)
+            raise ExceptionGroup(f"closing scope {self.name!r} failed", failures)
 
     def __enter__(self) -> Self:
         self.check_open()
@@ -167,7 +217,7 @@ class Scope:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        _ambient.reset(self._tokens.pop())
+        self._leave()
         self.close()
 
     async def __aenter__(self) -> Self:
@@ -179,28 +229,41 @@ class Scope:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        _ambient.reset(self._tokens.pop())
+        self._leave()
         await self.aclose()
+
+    def _leave(self) -> None:
+        # A ValueError: left in another context than it was entered in, as fixtures do.
+        with suppress(ValueError):
+            _ambient.reset(self._tokens.pop())
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"{len(self._blocks)} blocks"
         return f"<Scope {self.name!r} {state}>"
 
 
-def _take_off(unregister: Callable[[AnyBlock], Any], block: AnyBlock) -> Any:
-    """Unregister a block that may be gone already."""
-    try:
-        return unregister(block)
-    except NotRegisteredError:
-        return None
+def _take_off(block: AnyBlock) -> None:
+    """Unregister a block, which may be gone already, without waiting for it."""
+    chain = block.chain
+    if chain is not None:
+        with suppress(NotRegisteredError):
+            chain.unregister_nosync(block)
+
+
+def _runs(chain: Any, departed: ref[AnyBlock]) -> bool:
+    """Say whether a block may be running; a walk that is in it keeps it alive."""
+    block = departed()
+    return block is not None and bool(chain._may_be_running(block))
+
+
+async def _wait_for(chain: Any, block: AnyBlock | None) -> None:
+    if block is not None:
+        await chain._wait_for(block)
 
 
 async def _wait_off(block: AnyBlock) -> None:
-    """Unregister a block and wait until it is not running, on any flavour."""
+    """Unregister a block, which may be gone already, and wait until it is not running."""
     chain: Any = block.chain
-    if chain is None:
-        return
-    try:
-        await chain._unregister_and_wait(block)
-    except NotRegisteredError:
-        return
+    if chain is not None:
+        with suppress(NotRegisteredError):
+            await chain._unregister_and_wait(block)

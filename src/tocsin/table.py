@@ -265,5 +265,5 @@ class Table(Snapshot):
         for event in events:
             if len(self.routes[event]) == len(self):
                 del self.routes[event]
-        if not self.routes:
+        if not self.routes and len(self.members) == len(self):  # nobody has ``events=()``
             self._members = None

@@ -123,6 +123,7 @@ class SyncCalls(Generic[EventT, DataT]):
         if items.routes or items.awaiting:
             items = self._select(event)
         calls = iter(items)
+        walk: Any
         result = failure = None
         try:
             for call in calls:
@@ -203,10 +204,11 @@ class SyncCalls(Generic[EventT, DataT]):
     ) -> CallReport:
         """Like `call_robust`, with a report whose ``rolled_back`` names who was rolled back."""
         items = self._select(event)
+        walk: Any
         try:
             walk = drive(Walk(self, items, event, policy=self._errors, defer=True), data)
             undone = walk.rollback(rollback_event, reverse=reverse)
-            return walk.report_robust(undone and drive(undone, data))
+            return walk.report_robust(undone and drive(undone, data))  # type: ignore[no-any-return]
         finally:
             walk = undone = None  # they may hold exceptions, see drive()
 
@@ -258,6 +260,7 @@ class AsyncCalls(Generic[EventT, DataT]):
         if items.routes:
             items = items.route(event)
         calls = iter(items)
+        walk: Any
         result = failure = None
         items.readers += 1
         try:
@@ -314,11 +317,10 @@ class AsyncCalls(Generic[EventT, DataT]):
         Source: ``notifier_call_chain(nl, val, v, nr_to_call, nr_calls)``.
         """
         items = await self._begin_walk(event)
+        walk: Any
         try:
-            walk = await adrive(
-                Walk(self, items, event, policy=self._errors, limit=limit), data
-            )
-            return walk.report()
+            walk = await adrive(Walk(self, items, event, policy=self._errors, limit=limit), data)
+            return walk.report()  # type: ignore[no-any-return]
         finally:
             self._end_walk(items)
             walk = None  # it may hold exceptions, see drive()
@@ -365,13 +367,14 @@ class AsyncCalls(Generic[EventT, DataT]):
     ) -> CallReport:
         """Like `call_robust`, with a report whose ``rolled_back`` names who was rolled back."""
         items = await self._begin_walk(event)
+        walk: Any
         try:
             walk = await adrive(Walk(self, items, event, policy=self._errors, defer=True), data)
             undone = walk.rollback(rollback_event, reverse=reverse)
             if undone is not None:
                 with shield(needed=undone.awaits_any):
                     await adrive(undone, data)
-            return walk.report_robust(undone)
+            return walk.report_robust(undone)  # type: ignore[no-any-return]
         finally:
             self._end_walk(items)
             walk = undone = None  # they may hold exceptions, see drive()

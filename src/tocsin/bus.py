@@ -1,0 +1,205 @@
+"""`Bus`: chains under their names.
+
+Owns which chain has which name, which filter an operator wants on it, and, for the module host,
+under which scope it came. Holds no registration and takes no part in a call: a chain does not know
+that it is on a bus. There is no default bus, and two buses share nothing.
+
+Invariant: the filter in force on a chain of the bus is the last one that `Bus.set_filters` named
+for it, unless somebody has set another one on the chain itself since.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar, cast, overload
+
+from .admission import replace_base
+from .base import Chain
+from .errors import (
+    ChainExistsError,
+    ChainInUseError,
+    ChainNotFoundError,
+    FilterError,
+    InvalidTypeError,
+)
+from .filters import NameFilter
+from .scopes import ambient_scope
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from typing import Any, TypeAlias
+
+    from .block import AnyBlock
+    from .protocol import AnyChain
+    from .scopes import Scope
+
+    Filter: TypeAlias = Callable[[AnyBlock], bool] | None
+
+ChainT = TypeVar("ChainT", bound="AnyChain")
+
+__all__ = ["Bus", "did_you_mean"]
+
+
+class Bus:
+    """A collection of chains by name.
+
+    Iteration gives the chains in the order in which they were added; ``in`` takes a name or a
+    chain. Always true. Every member is sync, needs no event loop and is legal inside a callback;
+    adding and removing is for one thread at a time.
+    """
+
+    __slots__ = ("_chains", "_filters", "_owners", "name")
+
+    def __init__(self, name: str) -> None:
+        if not isinstance(name, str) or not name:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidTypeError(f"a bus's name must be a str that is not empty, not {name!r}")
+        self.name: str = name
+        self._chains: dict[str, AnyChain] = {}
+        self._filters: dict[str, Filter] = {}
+        self._owners: dict[str, Scope | None] = {}
+
+    def add(self, chain: ChainT) -> ChainT:
+        """Take in a chain under its name; give the same chain.
+
+        A filter that `set_filters` named for it replaces the chain's own. In a module of a
+        `ModuleHost` the chain belongs to the module, and leaves the bus with it. Raises
+        `ChainExistsError` when the name is taken, `ScopeClosedError`, `InvalidTypeError`, and what
+        a replay raises that the filter gives rise to; then nothing has changed.
+        """
+        if not isinstance(chain, Chain):
+            raise InvalidTypeError(
+                f"bus {self.name!r} takes chains, not {type(chain).__name__}; "
+                f"did you mean bus.add(SrcuChain({str(chain)!r}))?"
+            )
+        name = chain.name
+        if name in self._chains:
+            raise ChainExistsError(
+                f"bus {self.name!r} has a chain {name!r} already; take another name, or get that "
+                f"one with bus[{name!r}]",
+                bus=self,
+                name=name,
+            )
+        owner = ambient_scope()
+        if name in self._filters:
+            chain._set_filter_now(self._filters[name])
+        self._chains[name], self._owners[name] = cast("AnyChain", chain), owner
+        return chain
+
+    @overload
+    def get(self, name: str) -> AnyChain: ...
+    @overload
+    def get(self, name: str, flavour: type[ChainT]) -> ChainT: ...
+    def get(self, name: str, flavour: Any = None) -> Any:
+        """Give the chain of a name, and be sure of its type.
+
+        ``flavour`` is a chain class, also with parameters, as in ``SrcuChain[str, Order]``, which
+        are for type checkers only. Raises `ChainNotFoundError`, which names the nearest known
+        names, and `InvalidTypeError` for a chain of another flavour.
+        """
+        chain = self[name]
+        if flavour is not None and not isinstance(chain, getattr(flavour, "__origin__", flavour)):
+            raise InvalidTypeError(
+                f"chain {name!r} of bus {self.name!r} is of flavour {type(chain).__name__}, "
+                f"not {flavour.__name__}"
+            )
+        return chain
+
+    def remove(self, name: str) -> None:
+        """Let go of a chain, which stays as it is.
+
+        Raises `ChainNotFoundError`, and `ChainInUseError` while blocks, active or parked, are on
+        it.
+        """
+        chain = self[name]
+        blocks = (*chain.blocks, *chain.parked)
+        if blocks:
+            raise ChainInUseError(
+                f"chain {name!r} cannot be removed from bus {self.name!r}: on it are still "
+                f"{', '.join(block.name for block in blocks)}; unregister them first",
+                bus=self,
+                name=name,
+            )
+        self._discard(name)
+
+    def set_filters(self, filters: Mapping[str, str | Callable[[AnyBlock], bool] | None]) -> None:
+        """Set the filters of chains by name, of those that are on the bus and of those to come.
+
+        A filter is what an operator writes, as `NameFilter.parse` reads it, another callable, or
+        ``None``, which like blank text means that there is no filter, not even the chain's own.
+        Chains that are not named keep theirs. Takes effect at once and waits for nobody, on async
+        chains too: a callback that is running goes on. Raises `FilterError` or `InvalidTypeError`
+        before anything has changed; what a replay raises to those whom a filter admits
+        (`anyio.WouldBlock` where it would have to wait), when all have their former filters again.
+        """
+        made = {name: self._make_filter(name, given) for name, given in filters.items()}
+        changed: list[tuple[Chain[Any, Any], Filter]] = []
+        try:
+            for chain in cast("Iterable[Chain[Any, Any]]", self):
+                if chain.name in made:
+                    former = chain.filter
+                    chain._set_filter_now(made[chain.name])
+                    changed.append((chain, former))
+        except BaseException:
+            for chain, former in changed:
+                chain._refilter(replace_base(former))
+            raise
+        self._filters |= made
+
+    def _make_filter(self, name: str, given: object) -> Filter:
+        if isinstance(given, str):
+            try:
+                return NameFilter.parse(given)
+            except FilterError as error:
+                raise FilterError(f"bus {self.name!r}, chain {name!r}: {error}") from None
+        if given is not None and not callable(given):
+            raise InvalidTypeError(
+                f"bus {self.name!r}: the filter of chain {name!r} must be text, a callable or "
+                f"None, not {type(given).__name__}"
+            )
+        return cast("Filter", given)
+
+    # For the module host.
+
+    def _owned_by(self, scope: Scope) -> tuple[AnyChain, ...]:
+        """Give the chains that were added under a scope."""
+        return tuple(chain for chain in self if self._owners[chain.name] is scope)
+
+    def _discard(self, name: str) -> None:
+        """Let go of a chain, whoever is on it."""
+        del self._chains[name], self._owners[name]
+
+    # As a collection.
+
+    def __getitem__(self, name: str) -> AnyChain:
+        try:
+            return self._chains[name]
+        except KeyError:
+            raise ChainNotFoundError(
+                f"bus {self.name!r} has no chain {name!r}{did_you_mean(name, self._chains)}",
+                bus=self,
+                name=name,
+            ) from None
+
+    def __contains__(self, chain: object) -> bool:
+        if isinstance(chain, str):
+            return chain in self._chains
+        return any(chain is one for one in self)
+
+    def __iter__(self) -> Iterator[AnyChain]:
+        return iter(tuple(self._chains.values()))
+
+    def __len__(self) -> int:
+        return len(self._chains)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __repr__(self) -> str:
+        return f"<Bus {self.name!r} {len(self)} chains>"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Give the end of a message about a name that is not known: the nearest ones that are."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(str(name), list(known))
+    return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""

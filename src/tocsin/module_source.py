@@ -1,0 +1,312 @@
+"""Finding a module, reading what it requires, running its body.
+
+Owns what a load leaves in ``sys.modules``, and takes that back. Knows no bus, no scope and no life
+cycle. ``REQUIRES`` is read out of the source, so nothing of a module runs before what it requires
+is there; its body is compiled from the source on every load, so there is no stale bytecode.
+"""
+
+from __future__ import annotations
+
+import ast
+import errno
+import importlib
+import importlib.util
+import os
+import sys
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from .errors import InvalidTypeError, ModuleLoadError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, MutableMapping
+    from importlib.machinery import ModuleSpec
+    from types import CodeType, ModuleType
+
+__all__ = ["ENTRY_POINTS", "Location", "ModuleSource", "describe_failure", "locate"]
+
+ENTRY_POINTS = "tocsin.modules"
+"""The entry point group in which packages offer modules by name."""
+
+_ABSENT = object()
+
+_brought: set[str] = set()
+"""The packages that loads have imported; each goes with the last that is imported of it.
+
+Global because ``sys.modules`` is.
+"""
+
+
+class Location(NamedTuple):
+    """Where a module is, as far as that can be told without looking."""
+
+    name: str
+    """What the host calls it."""
+    import_name: str
+    """Its key in ``sys.modules``."""
+    path: Path | None = None
+    """Its file, if it was given as one."""
+
+    def sibling(self, name: str) -> Location | None:
+        """Give the module of that name beside this one, if there is one.
+
+        Beside a file that is a file, and beside a module of a package, which must be imported, a
+        module of that package.
+        """
+        if self.path is not None:
+            beside = self.path.with_name(f"{name}.py")
+            return Location(name, name, beside) if beside.is_file() else None
+        package = self.import_name.rpartition(".")[0]
+        if not package or "." in name:
+            return None
+        dotted = f"{package}.{name}"
+        return Location(name, dotted) if importlib.util.find_spec(dotted) else None
+
+
+def locate(spec: str | os.PathLike[str]) -> Location:
+    """Say where a module is: a file (a path, or text ending in ``.py``), an entry point, a name.
+
+    Raises `InvalidTypeError`, and `ModuleLoadError` for what can be none of these.
+    """
+    if isinstance(spec, str) and not spec.endswith(".py"):
+        return Location(spec, target) if (target := _entry_point(spec)) else _dotted(spec)
+    try:
+        path = Path(spec).absolute()
+    except TypeError:
+        raise InvalidTypeError(
+            f"a module is a dotted name, an entry point or the path of a file, not {spec!r}"
+        ) from None
+    return Location(path.stem, path.stem, path)
+
+
+def _entry_point(name: str) -> str | None:
+    from importlib.metadata import entry_points
+
+    points = entry_points(group=ENTRY_POINTS, name=name)
+    targets = sorted({point.module for point in points})
+    if len(targets) > 1:
+        raise ModuleLoadError(
+            f"{name} is an entry point of several packages: {', '.join(targets)}; "
+            f"load the one you mean by its dotted name",
+            module=name,
+        )
+    if any(point.attr for point in points):
+        raise ModuleLoadError(
+            f"entry point {name} must name a module, not an object in {targets[0]}", module=name
+        )
+    return targets[0] if targets else None
+
+
+def _dotted(name: str) -> Location:
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise ModuleLoadError(
+            f"{name!r} is neither a dotted name, nor an entry point, nor a file ending in .py",
+            module=name,
+        )
+    return Location(name.rpartition(".")[2], name)
+
+
+class ModuleSource:
+    """One load of a module: `read` it, `run` it, and in the end `withdraw` it."""
+
+    __slots__ = ("_before", "_code", "_undo", "file", "location", "module", "requires")
+
+    requires: tuple[str, ...]
+    """What it says in ``REQUIRES``, from `read` on."""
+    file: str
+    """Its source file, from `read` on."""
+    module: ModuleType
+    """From `read` on; its body has not run before `run`."""
+    _before: frozenset[str]
+    """What was imported before `read`."""
+    _code: CodeType
+
+    def __init__(self, location: Location) -> None:
+        self.location: Location = location
+        self._undo: list[Callable[[], None]] = []
+
+    @property
+    def name(self) -> str:
+        """What the host calls it."""
+        return self.location.name
+
+    def read(self) -> None:
+        """Find, compile and read it. Runs nothing but the packages that it lies in.
+
+        Raises `ModuleLoadError` when it is not there, is no Python source, or has a syntax error,
+        and for a file whose name another module in ``sys.modules`` has.
+        """
+        self._before = frozenset(sys.modules)
+        spec = self._find_file() if self.location.path else self._find_name()
+        text = self._text(spec)
+        try:
+            tree = ast.parse(text, self.file)
+            self._code = compile(tree, self.file, "exec", dont_inherit=True)
+        except (SyntaxError, ValueError) as error:  # a null byte is the latter, before 3.11.4
+            said, line = getattr(error, "msg", error), getattr(error, "lineno", None)
+            raise self._error(
+                f"{self.name} was not loaded: {type(error).__name__}: {said} "
+                f"({self.file}{f', line {line}' if line else ''})"
+            ) from error
+        self.requires = self._read_requires(tree)
+        self.module = importlib.util.module_from_spec(spec)
+
+    def run(self) -> None:
+        """Put the module into ``sys.modules`` and run its body. Raises whatever that raises."""
+        name, module = self.location.import_name, self.module
+        self._replace(sys.modules, name, module)
+        exec(self._code, vars(module))  # noqa: S102 - this is what loading means
+        there = getattr(module, "REQUIRES", ())
+        names = _names(there)
+        if names is None or set(names) != set(self.requires):
+            raise self._unclear(f"when its body has run it is {there!r}")
+        package, _, child = name.rpartition(".")
+        if package and self.location.path is None:
+            self._replace(vars(sys.modules[package]), child, module)
+
+    def withdraw(self) -> None:
+        """Take out of ``sys.modules`` what the load brought there, and put back what it replaced.
+
+        That is the module, what lies under it, and the packages that it lies in, if nothing else
+        of them is imported.
+        """
+        while self._undo:
+            self._undo.pop()()
+        name = self.location.import_name
+        for key in sys.modules.keys() - self._before:
+            if key.startswith(f"{name}."):
+                del sys.modules[key]
+        packages = list(_packages_of(name))
+        _brought.update(package for package in packages if package not in self._before)
+        for package in packages:
+            if package not in _brought or any(k.startswith(f"{package}.") for k in sys.modules):
+                break
+            _brought.discard(package)
+            sys.modules.pop(package, None)
+
+    # Finding.
+
+    def _find_file(self) -> ModuleSpec:
+        name, path = self.location.import_name, str(self.location.path)
+        if not os.path.isfile(path):  # noqa: PTH113 - the text is needed
+            raise self._error(f"{self.name} was not loaded: there is no file {path}", errno.ENOENT)
+        there = sys.modules.get(name)
+        if there is not None and not _is_of_file(there, path):
+            where = getattr(there, "__file__", None) or "built in"
+            raise self._error(
+                f"{self.name} was not loaded from {path}: another module of that name is imported "
+                f"({where}); rename the file",
+                errno.EEXIST,
+            )
+        loader = SourceFileLoader(name, path)
+        return cast("ModuleSpec", importlib.util.spec_from_file_location(name, path, loader=loader))
+
+    def _find_name(self) -> ModuleSpec:
+        name = self.location.import_name
+        importlib.invalidate_caches()  # the file may have been written a moment ago
+        try:
+            spec = importlib.util.find_spec(name)
+        except Exception as error:
+            raise self._error(
+                f"{self.name} was not loaded: looking for {name}: {type(error).__name__}: {error}",
+                errno.ENOENT if isinstance(error, ModuleNotFoundError) else None,
+            ) from error
+        if spec is None:
+            raise self._error(
+                f"{self.name} was not loaded: there is no module or entry point {name}",
+                errno.ENOENT,
+            )
+        return spec
+
+    def _text(self, spec: ModuleSpec) -> str:
+        """Give the source and set ``file``."""
+        self.file = spec.origin or ""
+        loader: Any = spec.loader
+        try:
+            text = loader.get_source(spec.name) if self.file else None
+        except (AttributeError, ImportError, SyntaxError, ValueError) as error:
+            raise self._error(
+                f"{self.name} was not loaded: {type(error).__name__}: {error} ({self.file})"
+            ) from error
+        if text is None:
+            raise self._error(f"{self.name} was not loaded: {spec.name} has no Python source")
+        return cast("str", text)
+
+    # Reading.
+
+    def _read_requires(self, tree: ast.Module) -> tuple[str, ...]:
+        value: ast.expr | None = None
+        for statement in tree.body:
+            if isinstance(statement, ast.Assign):
+                targets = statement.targets
+            elif isinstance(statement, ast.AnnAssign):
+                targets = [statement.target]
+            else:
+                continue
+            if any(isinstance(one, ast.Name) and one.id == "REQUIRES" for one in targets):
+                value = statement.value
+        if value is None:
+            return ()
+        try:
+            names = _names(ast.literal_eval(value))
+        except (TypeError, ValueError):
+            names = None
+        if names is None:
+            raise self._unclear(f"line {value.lineno} has none")
+        return names
+
+    def _unclear(self, why: str) -> ModuleLoadError:
+        return self._error(
+            f"{self.name} was not loaded: its REQUIRES must be one literal of names at the top of "
+            f"the module, as in REQUIRES = ('buildchain',); {why} ({self.file})"
+        )
+
+    def _error(self, message: str, number: int | None = None) -> ModuleLoadError:
+        return ModuleLoadError(message, module=self.name, errno=number)
+
+    def _replace(self, mapping: MutableMapping[str, Any], key: str, value: object) -> None:
+        """Put a value in its place, to be taken back unless somebody has replaced it since."""
+        before = mapping.get(key, _ABSENT)
+
+        def undo() -> None:
+            if mapping.get(key) is value:
+                if before is _ABSENT:
+                    del mapping[key]
+                else:
+                    mapping[key] = before
+
+        mapping[key] = value
+        self._undo.append(undo)
+
+
+def _packages_of(name: str) -> Iterator[str]:
+    """Give the packages that a name lies in, the nearest first."""
+    while name := name.rpartition(".")[0]:
+        yield name
+
+
+def _names(value: object) -> tuple[str, ...] | None:
+    """Give the names in a value: one, or a collection of them; ``None`` if it has others."""
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, list | tuple | set | frozenset):
+        return None
+    names = tuple(cast("Collection[object]", value))
+    return cast("tuple[str, ...]", names) if all(isinstance(n, str) for n in names) else None
+
+
+def _is_of_file(module: ModuleType, path: str) -> bool:
+    file = getattr(module, "__file__", None)
+    return file is not None and os.path.realpath(file) == os.path.realpath(path)
+
+
+def describe_failure(error: BaseException, file: str) -> str:
+    """Say in one line what was raised, and where in ``file``."""
+    trace, line = error.__traceback__, 0
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == file:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return f"{said} ({file}, line {line})" if line else said

@@ -1,0 +1,106 @@
+r"""The life of a module, as a table.
+
+Owns which event is legal in which state, and what an illegal one is called. Knows no module.
+
+The states are the kernel's, and "not there" is one more::
+
+    ABSENT -load-> UNFORMED -init-> COMING -ready-> LIVE -unload-> GOING -gone-> ABSENT
+                       \---------------\------------fail-----------/
+
+Source: ``enum module_state``, ``kernel/module/main.c``.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, StrEnum, auto
+
+from .errors import (
+    ModuleDependencyError,
+    ModuleError,
+    ModuleInUseError,
+    ModuleLoadedError,
+)
+
+__all__ = ["REFUSALS", "TRANSITIONS", "Event", "ModuleState", "advance"]
+
+
+class ModuleState(StrEnum):
+    """Where a module is in its life."""
+
+    ABSENT = auto()
+    """Not there: the beginning and the end."""
+    UNFORMED = auto()
+    """It is read, what it requires is looked for, and its body runs."""
+    COMING = auto()
+    """Its ``module_init`` is running."""
+    LIVE = auto()
+    """It is loaded, and others may use it."""
+    GOING = auto()
+    """It is on its way out: nobody may use it any more."""
+
+
+class Event(Enum):
+    """What happens to a module."""
+
+    LOAD = auto()
+    INIT = auto()
+    READY = auto()
+    FAIL = auto()
+    USE = auto()
+    UNLOAD = auto()
+    GONE = auto()
+
+
+_ABSENT, _UNFORMED, _COMING, _LIVE, _GOING = ModuleState
+
+TRANSITIONS: dict[ModuleState, dict[Event, ModuleState]] = {
+    _ABSENT: {Event.LOAD: _UNFORMED},
+    _UNFORMED: {Event.INIT: _COMING, Event.FAIL: _GOING},
+    _COMING: {Event.READY: _LIVE, Event.FAIL: _GOING},
+    _LIVE: {Event.USE: _LIVE, Event.UNLOAD: _GOING},
+    _GOING: {Event.GONE: _ABSENT},
+}
+"""The state that follows; an event that is not here is illegal."""
+
+REFUSALS: dict[ModuleState, dict[Event, tuple[type[ModuleError], str]]] = {
+    _ABSENT: {
+        Event.USE: (
+            ModuleDependencyError,
+            "{user} needs {name}, which is not loaded; load {name} first",
+        ),
+    },
+    _UNFORMED: {
+        Event.LOAD: (ModuleLoadedError, "{name} is being loaded already"),
+        Event.USE: (ModuleDependencyError, "{user} needs {name}, which is still being loaded"),
+        Event.UNLOAD: (ModuleInUseError, "{name} is still being loaded; unload it after that"),
+    },
+    _COMING: {
+        Event.LOAD: (ModuleLoadedError, "{name} is being loaded already"),
+        Event.USE: (ModuleDependencyError, "{user} needs {name}, which is still being loaded"),
+        Event.UNLOAD: (ModuleInUseError, "{name} is still being loaded; unload it after that"),
+    },
+    _LIVE: {
+        Event.LOAD: (ModuleLoadedError, "{name} is loaded already"),
+    },
+    _GOING: {
+        Event.LOAD: (ModuleLoadedError, "{name} is still being unloaded; load it after that"),
+        Event.USE: (ModuleDependencyError, "{user} needs {name}, which is being unloaded"),
+        Event.UNLOAD: (ModuleInUseError, "{name} is being unloaded already"),
+    },
+}
+"""What is said to whoever asks for what is illegal.
+
+The host alone sends the events that are not here, and finds nobody ABSENT to unload.
+"""
+
+
+def advance(name: str, state: ModuleState, event: Event, *, user: str = "") -> ModuleState:
+    """Give the state that follows, or raise what stands in `REFUSALS`. Pure.
+
+    ``user`` is who wants to use the module ``name``; an error about that is the user's.
+    """
+    following = TRANSITIONS[state].get(event)
+    if following is None:
+        kind, text = REFUSALS[state][event]
+        raise kind(text.format(name=name, user=user or "this code"), module=user or name)
+    return following

@@ -1,0 +1,270 @@
+"""A bus keeps chains under their names, and the filters that an operator wants on them."""
+
+from __future__ import annotations
+
+import errno
+import subprocess
+import sys
+from typing import Any
+
+import anyio
+import pytest
+
+from tocsin import (
+    AtomicChain,
+    BlockingChain,
+    Bus,
+    BusError,
+    ChainExistsError,
+    ChainInUseError,
+    ChainNotFoundError,
+    FilterError,
+    InvalidTypeError,
+    NameFilter,
+    RawChain,
+    RegistrationVetoedError,
+    Scope,
+    ScopeClosedError,
+    SrcuChain,
+    TocsinError,
+    VetoError,
+)
+
+FLAVOURS = [AtomicChain, BlockingChain, RawChain, SrcuChain]
+
+
+def good(event: Any, data: Any) -> None:
+    """Do nothing."""
+
+
+def bad(event: Any, data: Any) -> None:
+    """Do nothing."""
+
+
+@pytest.fixture
+def bus() -> Bus:
+    return Bus("main")
+
+
+def names(blocks: Any) -> list[str]:
+    return [block.name for block in blocks]
+
+
+# Names.
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_add_gives_the_same_chain_and_keeps_it_under_its_name(bus: Bus, flavour: Any) -> None:
+    chain = flavour("orders")
+    assert bus.add(chain) is chain
+    assert bus["orders"] is chain
+    assert bus.get("orders") is chain
+    assert bus.get("orders", flavour) is chain
+    assert bus.get("orders", flavour[str, int]) is chain
+
+
+def test_a_bus_is_a_collection_of_chains(bus: Bus) -> None:
+    assert bus
+    assert len(bus) == 0
+    one, two = bus.add(AtomicChain("one")), bus.add(RawChain("two"))
+    assert tuple(bus) == (one, two)
+    assert len(bus) == 2
+    assert "one" in bus
+    assert one in bus
+    assert AtomicChain("one") not in bus
+    assert "three" not in bus
+    assert repr(bus) == "<Bus 'main' 2 chains>"
+
+
+def test_a_name_is_used_once(bus: Bus) -> None:
+    chain = bus.add(AtomicChain("orders"))
+    with pytest.raises(ChainExistsError, match="bus 'main' has a chain 'orders' already") as caught:
+        bus.add(SrcuChain("orders"))
+    assert bus["orders"] is chain
+    error = caught.value
+    assert (error.errno, error.bus, error.name) == (errno.EEXIST, bus, "orders")
+    assert isinstance(error, BusError)
+    assert isinstance(error, TocsinError)
+
+
+def test_an_unknown_name_is_answered_with_the_nearest_known_ones(bus: Bus) -> None:
+    bus.add(AtomicChain("orders"))
+    with pytest.raises(ChainNotFoundError) as caught:
+        bus["order"]
+    assert str(caught.value) == "bus 'main' has no chain 'order'; did you mean 'orders'?"
+    assert caught.value.errno == errno.ENOENT
+    assert isinstance(caught.value, KeyError)
+    with pytest.raises(ChainNotFoundError, match=r"bus 'main' has no chain 'zebra'$"):
+        bus.get("zebra", AtomicChain)
+    with pytest.raises(ChainNotFoundError):
+        bus.remove("zebra")
+
+
+def test_a_chain_of_another_flavour_is_refused(bus: Bus) -> None:
+    bus.add(AtomicChain("orders"))
+    with pytest.raises(InvalidTypeError, match="is of flavour AtomicChain, not SrcuChain"):
+        bus.get("orders", SrcuChain)
+    with pytest.raises(InvalidTypeError, match="is of flavour AtomicChain, not SrcuChain"):
+        bus.get("orders", SrcuChain[str, int])
+
+
+def test_only_chains_are_taken_and_a_bus_has_a_name(bus: Bus) -> None:
+    with pytest.raises(InvalidTypeError, match=r"takes chains, not str; did you mean"):
+        bus.add("orders")  # type: ignore[type-var]
+    with pytest.raises(InvalidTypeError, match="a bus's name must be a str"):
+        Bus("")
+    assert len(bus) == 0
+
+
+def test_two_buses_share_nothing() -> None:
+    one, two = Bus("one"), Bus("two")
+    one.set_filters({"orders": "good"})
+    one.add(AtomicChain("orders"))
+    chain = two.add(AtomicChain("orders"))
+    assert chain.filter is None
+    assert chain not in one
+
+
+def test_a_chain_is_not_added_under_a_closed_scope(bus: Bus) -> None:
+    scope = Scope("gone")
+    scope.close()
+    with scope.ambient(), pytest.raises(ScopeClosedError):
+        bus.add(AtomicChain("orders"))
+    assert len(bus) == 0
+
+
+# Removing.
+
+
+def test_a_chain_with_blocks_active_or_parked_is_not_removed(bus: Bus) -> None:
+    chain = bus.add(AtomicChain("orders"))
+    block = chain.register(good)
+    for chosen in (None, NameFilter(())):
+        chain.set_filter(chosen)
+        with pytest.raises(ChainInUseError, match="on it are still good") as caught:
+            bus.remove("orders")
+        assert caught.value.errno == errno.EBUSY
+        assert "orders" in bus
+    chain.unregister(block)
+    bus.remove("orders")
+    assert "orders" not in bus
+    assert bus.add(AtomicChain("orders")) is not chain
+
+
+# Filters.
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_filters_hold_for_chains_present_and_to_come(bus: Bus, flavour: Any) -> None:
+    present, other = bus.add(flavour("present")), bus.add(flavour("other"))
+    for chain in (present, other):
+        chain.register_nowait(good)
+        chain.register_nowait(bad)
+    bus.set_filters({"present": "good", "future": "bad"})
+    future = bus.add(flavour("future"))
+    future.register_nowait(good)
+    future.register_nowait(bad)
+    assert (names(present), names(present.parked)) == (["good"], ["bad"])
+    assert (names(future), names(future.parked)) == (["bad"], ["good"])
+    assert names(other) == ["good", "bad"]
+
+
+def test_a_filter_is_text_a_callable_or_none(bus: Bus) -> None:
+    chain = bus.add(AtomicChain("orders"))
+    chain.register(good)
+    bus.set_filters({"orders": lambda block: block.name == "bad"})
+    assert names(chain.parked) == ["good"]
+    bus.set_filters({"orders": None})
+    assert names(chain) == ["good"]
+    bus.set_filters({"orders": ~NameFilter(["good"])})
+    assert names(chain.parked) == ["good"]
+    bus.set_filters({"orders": "  "})
+    assert chain.filter is None
+    assert names(chain) == ["good"]
+
+
+def test_the_bus_has_the_last_word_on_the_filter_of_a_chain_that_comes(bus: Bus) -> None:
+    bus.set_filters({"one": None, "two": "good"})
+    one = bus.add(AtomicChain("one", filter=NameFilter(["bad"])))
+    two = bus.add(AtomicChain("two", filter=NameFilter(["bad"])))
+    three = bus.add(AtomicChain("three", filter=NameFilter(["bad"])))
+    assert one.filter is None
+    assert isinstance(two.filter, NameFilter)
+    assert two.filter.names == ("good",)
+    assert isinstance(three.filter, NameFilter)
+    assert three.filter.names == ("bad",)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "kind", "message"),
+    [
+        (",a:b:c", FilterError, "bus 'main', chain 'two': no valid entry is left"),
+        (
+            42,
+            InvalidTypeError,
+            "the filter of chain 'two' must be text, a callable or None",
+        ),
+    ],
+)
+def test_a_wrong_filter_changes_nothing(
+    bus: Bus, wrong: Any, kind: type[Exception], message: str
+) -> None:
+    chain = bus.add(AtomicChain("one"))
+    with pytest.raises(kind, match=message):
+        bus.set_filters({"one": "good", "two": wrong, "three": "good"})
+    assert chain.filter is None
+    assert bus.add(AtomicChain("three")).filter is None
+
+
+def test_filters_are_all_or_nothing_when_a_replay_is_vetoed(bus: Bus) -> None:
+    def veto(event: str, data: Any) -> None:
+        raise VetoError(errno.EBUSY)
+
+    one = bus.add(AtomicChain[str]("one"))
+    two = bus.add(AtomicChain[str]("two", filter=NameFilter(()), replay=lambda: [("up", None)]))
+    one.register(good)
+    block = two.register(veto)
+    former = two.filter
+    with pytest.raises(RegistrationVetoedError):
+        bus.set_filters({"one": "bad", "two": "veto", "three": "bad"})
+    assert names(one) == ["good"]
+    assert one.filter is None
+    assert two.filter is former
+    assert block.is_parked
+    assert bus.add(AtomicChain("three")).filter is None
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("flavour", [BlockingChain, SrcuChain])
+async def test_filters_wait_for_nobody(bus: Bus, flavour: Any) -> None:
+    chain = bus.add(flavour("orders"))
+    entered, leave = anyio.Event(), anyio.Event()
+    finished: list[str] = []
+
+    async def slow(event: str, data: Any) -> None:
+        entered.set()
+        await leave.wait()
+        finished.append(event)
+
+    await chain.register(slow)
+    async with anyio.create_task_group() as group:
+        group.start_soon(chain.call, "first")
+        await entered.wait()
+        bus.set_filters({"orders": "nobody"})
+        assert names(chain.parked) == ["slow"]
+        leave.set()
+    await chain.call("second")
+    assert finished == ["first"]
+
+
+def test_importing_tocsin_leaves_the_heavy_libraries_alone() -> None:
+    heavy = "anyio asyncio trio structlog inspect dataclasses click difflib importlib.util ast"
+    code = f"import sys, tocsin; print([m for m in {heavy.split()!r} if m in sys.modules])"
+    before = f"import sys; print([m for m in {heavy.split()!r} if m in sys.modules])"
+    found, there = (
+        subprocess.run(
+            [sys.executable, "-c", one], capture_output=True, text=True, check=True
+        ).stdout
+        for one in (code, before)
+    )
+    assert found == there  # an editable installation imports some by itself

@@ -1,0 +1,289 @@
+"""The command line loads modules in order and unloads them in reverse, on both backends."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import textwrap
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tocsin.cli import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BACKENDS = ["asyncio", "trio"]
+
+
+def python(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def environment() -> dict[str, str]:
+    """Leave out what would measure coverage in the children, which hooks their signals."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+class Folder:
+    """Where modules are written that say when they come and go."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __call__(self, name: str, init: str = "", end: str = "", head: str = "") -> str:
+        lines = [
+            textwrap.dedent(head),
+            "async def module_init(host):",
+            f"    print('{name} in')",
+            *textwrap.indent(textwrap.dedent(init), "    ").splitlines(),
+            "def module_exit(host):",
+            f"    print('{name} out')",
+            *textwrap.indent(textwrap.dedent(end), "    ").splitlines(),
+        ]
+        (self.path / f"{name}.py").write_text("\n".join([*lines, ""]))
+        return f"{name}.py"
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    return Folder(tmp_path)
+
+
+class Result:
+    def __init__(self, status: object, captured: Any) -> None:
+        self.status = status
+        self.said = captured.out.splitlines()
+        self.errors = captured.err.splitlines()
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Any:
+    def run(*arguments: str) -> Result:
+        try:
+            main(arguments)
+        except SystemExit as ended:
+            return Result(ended.code, capsys.readouterr())
+        return Result(0, capsys.readouterr())
+
+    return run
+
+
+# Running.
+
+
+def test_modules_are_loaded_in_order_and_unloaded_in_reverse(
+    write: Folder, run: Any, backend: str
+) -> None:
+    show = "from anyio import get_cancelled_exc_class as get\nprint(get().__module__.split('.')[0])"
+    result = run("run", "--backend", backend, write("one", show), write("two"))
+    assert (result.status, result.errors) == (0, [])
+    assert result.said == ["one in", backend, "two in", "two out", "one out"]
+
+
+def test_a_dotted_name_is_looked_for_in_the_current_directory(write: Folder, run: Any) -> None:
+    write("one")
+    assert run("run", "one").said == ["one in", "one out"]
+
+
+def test_python_dash_m_is_the_same_command(
+    write: Folder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["tocsin", "run", write("one")])
+    runpy.run_module("tocsin", run_name="__main__")
+    assert capsys.readouterr().out == "one in\none out\n"
+
+
+def test_filters_hold_for_the_chains_of_the_bus(write: Folder, run: Any) -> None:
+    call = """
+    from tocsin import AtomicChain
+    for name in ("a", "b"):
+        chain = host.bus.add(AtomicChain(name))
+        for who in ("x", "y", "z"):
+            chain.register(print, name=who)
+        print(name, [block.name for block in chain])
+        for block in (*chain, *chain.parked):
+            chain.unregister(block)
+    """
+    one = write("one", call)
+    assert run("run", "--filter", "a=x,y", one).said[1:3] == ["a ['x', 'y']", "b ['x', 'y', 'z']"]
+    result = run("run", "--filter", "a=x", "--filter", "b=z", "--filter", "a=z", one)
+    assert result.said[1:3] == ["a ['x', 'z']", "b ['z']"]
+    assert run("run", "--filter", "a=", one).said[1:3] == [
+        "a ['x', 'y', 'z']",
+        "b ['x', 'y', 'z']",
+    ]
+
+
+# Errors.
+
+
+@pytest.mark.parametrize("stay", [[], ["--stay"]])
+def test_a_failing_load_is_one_line_and_what_was_loaded_is_unloaded(
+    write: Folder, run: Any, backend: str, stay: list[str]
+) -> None:
+    bad = write("bad", "raise RuntimeError('a\\nb')")
+    result = run("run", "--backend", backend, *stay, write("one"), bad, write("two"))
+    assert result.status == 1
+    assert result.said == ["one in", "bad in", "one out"]
+    assert result.errors == [
+        f"tocsin: bad was not loaded: RuntimeError: a b ({write.path / bad}, line 4)"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["user.py"], "user needs one, which is not loaded; load one first"),
+        (["one.py", "one.py"], "one is loaded already"),
+        (["missing.py"], "missing was not loaded: there is no file"),
+        (["broken.py"], "broken was not loaded: SyntaxError: invalid syntax ("),
+        (["--filter", "a=:", "one.py"], "bus 'tocsin', chain 'a': no valid entry is left"),
+    ],
+)
+def test_what_is_wrong_with_a_module_is_one_line(
+    write: Folder, run: Any, arguments: list[str], error: str
+) -> None:
+    write("one")
+    write("user", head="REQUIRES = 'one'")
+    (write.path / "broken.py").write_text("def f(:\n")
+    result = run("run", *arguments)
+    assert result.status == 1
+    assert len(result.errors) == 1
+    assert result.errors[0].startswith(f"tocsin: {error}")
+
+
+def test_a_failing_unload_is_one_line_and_the_others_are_unloaded(write: Folder, run: Any) -> None:
+    bad = write("bad", end="raise RuntimeError('no')")
+    result = run("run", write("one"), bad, write("two"))
+    note = "(raised by module_exit of bad, which was unloaded all the same)"
+    assert (result.status, result.errors) == (1, [f"tocsin: RuntimeError: no {note}"])
+    assert result.said[3:] == ["two out", "bad out", "one out"]
+
+
+def test_a_module_in_use_at_the_end_is_one_line(write: Folder, run: Any) -> None:
+    use = "from tocsin import AtomicChain, Scope\n"
+    use += "Scope('app').register_nowait(host.bus.add(AtomicChain('a')), print)"
+    result = run("run", write("one", use), write("two", use.replace("'a'", "'b'")))
+    assert (result.status, result.said) == (1, ["one in", "two in"])
+    assert result.errors == ["tocsin: two is in use by: app; one is in use by: app"]
+    for name in ("one", "two"):
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ([], "Missing command."),
+        (["run"], "Missing argument 'MODULE...'."),
+        (["run", "--backend", "curio", "one.py"], "Invalid value for '--backend': 'curio' is not"),
+        (["run", "--filter", "abc", "one.py"], "Invalid value for '--filter': 'abc' is not of the"),
+        (["run", "--filter", "=a", "one.py"], "Invalid value for '--filter': '=a' is not of the f"),
+        (["walk"], "No such command 'walk'."),
+    ],
+)
+def test_a_wrong_use_is_one_line(run: Any, arguments: list[str], error: str) -> None:
+    result = run(*arguments)
+    assert (result.status, len(result.errors), result.said) == (2, 1, [])
+    assert result.errors[0].startswith(f"tocsin: {error}")
+
+
+def test_an_interruption_unloads_and_is_one_line(write: Folder, run: Any) -> None:
+    result = run("run", write("one"), write("two", "raise KeyboardInterrupt"))
+    assert result.status == 130
+    assert result.said == ["one in", "two in", "one out"]
+    assert [line for line in result.errors if line] == ["tocsin: interrupted"]
+
+
+def test_what_is_not_installed_is_named(
+    write: Folder, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = write("one")
+    monkeypatch.setitem(sys.modules, "trio", None)
+    result = run("run", "--backend", "trio", one)
+    assert (result.status, result.said) == (2, [])
+    assert result.errors == ["tocsin: --backend trio needs trio; install tocsin[trio]"]
+    monkeypatch.setitem(sys.modules, "click", None)
+    assert run("run", one).status == "tocsin: the command line needs click; install tocsin[cli]"
+
+
+def test_without_click_a_process_says_what_to_install(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['click'] = None; from tocsin.cli import main; main()"
+    result = python("-c", code, cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == "tocsin: the command line needs click; install tocsin[cli]\n"
+
+
+# Help.
+
+
+def test_help_tells_all_there_is(run: Any) -> None:
+    result = run("--help")
+    assert (result.status, result.errors) == (0, [])
+    assert any(line.split()[:1] == ["run"] for line in result.said)
+    text = " ".join(run("run", "--help").said)
+    for word in ("--backend [asyncio|trio]", "--filter CHAIN=NAME,NAME", "--stay", "MODULE..."):
+        assert word in text
+
+
+def test_version_tells_the_version(run: Any) -> None:
+    assert run("--version").said == [f"tocsin, version {version('tocsin')}"]
+
+
+# Staying.
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_load_that_takes_long(
+    write: Folder, run: Any, backend: str, number: signal.Signals
+) -> None:
+    wait = f"import anyio, os\nos.kill(os.getpid(), {number:d})\nawait anyio.sleep_forever()"
+    result = run("run", "--backend", backend, "--stay", write("one"), write("slow", wait))
+    assert (result.status, result.errors) == (0, [])
+    assert result.said == ["one in", "slow in", "one out"]
+
+
+def test_a_signal_that_comes_before_it_waits_is_not_lost(
+    write: Folder, run: Any, backend: str
+) -> None:
+    last = f"import os\nos.kill(os.getpid(), {signal.SIGTERM:d})"
+    result = run("run", "--backend", backend, "--stay", write("one", last))
+    assert (result.status, result.said, result.errors) == (0, ["one in", "one out"], [])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_staying_ends_with_a_signal(write: Folder, backend: str, number: signal.Signals) -> None:
+    arguments = ["-um", "tocsin", "run", "--backend", backend, "--stay", write("one")]
+    with subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=write.path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "one in\n"
+        process.send_signal(number)
+        assert process.communicate(timeout=60) == ("one out\n", "")
+    assert process.returncode == 0

@@ -1,0 +1,259 @@
+"""What type checkers must accept. Never run: mypy and pyright read it, both strict."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, assert_type
+
+import tocsin
+from tocsin import (
+    NOTIFY_OK,
+    AnyChain,
+    AtomicChain,
+    BlockingChain,
+    CallReport,
+    NameFilter,
+    NotifierBlock,
+    RawChain,
+    Scope,
+    SrcuChain,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+
+class Device:
+    """Data of an event."""
+
+
+class Disk(Device):
+    """A narrower one."""
+
+
+def hear(event: str, data: Device) -> int:
+    return NOTIFY_OK
+
+
+def hear_quietly(event: str, data: Device) -> None: ...
+
+
+def hear_wider(event: object, data: object) -> int | None:
+    return None
+
+
+def hear_nothing(event: str, data: None) -> int:
+    return NOTIFY_OK
+
+
+async def ahear(event: str, data: Device) -> int:
+    return NOTIFY_OK
+
+
+async def ahear_quietly(event: object, data: Device | None) -> None: ...
+
+
+# Type variables have defaults: any event, no data.
+
+assert_type(AtomicChain("x"), AtomicChain[Any, None])
+assert_type(AtomicChain[str]("x"), AtomicChain[str, None])
+assert_type(AtomicChain[str, int]("x"), AtomicChain[str, int])
+assert_type(RawChain("x"), RawChain[Any, None])
+assert_type(BlockingChain[str]("x"), BlockingChain[str, None])
+assert_type(SrcuChain("x"), SrcuChain[Any, None])
+
+atomic = AtomicChain[str, Device]("atomic")
+raw = RawChain[str, Device]("raw")
+blocking = BlockingChain[str, Device]("blocking")
+srcu = SrcuChain[str, Device]("srcu")
+bare = AtomicChain[str]("bare")
+abare = SrcuChain[str]("abare")
+
+
+def sync_chains() -> None:
+    # A callback may take more than the chain gives, and give an int or nothing.
+    atomic.register(hear)
+    atomic.register(hear_quietly, priority=3, name="quiet", events=["up"], once=True)
+    atomic.register(hear_wider, unique_priority=True)
+    atomic.register(lambda event, data: None)
+    raw.register(hear)
+    bare.register(hear_nothing)
+    bare.register(hear_wider)
+    # Both colours are legal on a raw chain, for acall().
+    raw.register(ahear)
+    raw.register_nowait(ahear_quietly)
+
+    block = atomic.register_nowait(hear)
+    atomic.unregister(block)
+    atomic.unregister_nowait(block)
+    atomic.unregister_nosync(block)
+    with atomic.registered(hear, priority=1) as registered:
+        atomic.unregister(registered)
+
+    # Without data only where there is none.
+    assert_type(bare.call("up"), int)
+    assert_type(bare.call("up", None), int)
+    assert_type(bare.call_report("up", limit=1), CallReport)
+    assert_type(bare.call_robust("up", "down", reverse=True), int)
+    assert_type(bare.call_robust_report("up", "down"), CallReport)
+    assert_type(AtomicChain("x").call(object()), int)
+    assert_type(atomic.call("up", Disk()), int)
+    assert_type(atomic.call_report("up", Device(), limit=1), CallReport)
+    assert_type(atomic.call_robust("up", "down", Device()), int)
+    assert_type(raw.call("up", Device()), int)
+
+
+async def async_chains() -> None:
+    # Either colour.
+    await blocking.register(hear)
+    await blocking.register(ahear, timeout=1.5)
+    await srcu.register(hear_wider, thread=True)
+    await srcu.register(ahear_quietly)
+    await srcu.register(lambda event, data: None)
+    await abare.register(hear_nothing)
+    block = srcu.register_nowait(ahear)
+    await srcu.unregister(block)
+    srcu.unregister_nowait(block)
+    srcu.unregister_nosync(block)
+    async with srcu.registered(ahear) as registered:
+        await srcu.unregister(registered)
+
+    assert_type(await abare.call("up"), int)
+    assert_type(await abare.call_report("up"), CallReport)
+    assert_type(await abare.call_robust("up", "down"), int)
+    assert_type(await blocking.call("up", Disk()), int)
+    assert_type(await srcu.call_robust_report("up", "down", Device()), CallReport)
+    assert_type(await raw.acall("up", Device()), int)
+    assert_type(await raw.acall_report("up", Device()), CallReport)
+    assert_type(await raw.acall_robust("up", "down", Device()), int)
+    assert_type(await raw.acall_robust_report("up", "down", Device()), CallReport)
+    assert_type(await RawChain[str]("x").acall("up"), int)
+    await srcu.synchronize()
+    await srcu.set_filter(NameFilter(["a"]))
+    srcu.set_filter_nowait(lambda block: block.priority > 0)
+    with srcu.only("a", "b"):
+        pass
+
+
+# Decorators keep the types of what they decorate.
+
+
+@tocsin.block(priority=5)
+def decorated(event: str, data: Device) -> int:
+    return NOTIFY_OK
+
+
+@tocsin.block(timeout=1.0)
+async def adecorated(event: str, data: Device) -> int:
+    return NOTIFY_OK
+
+
+@atomic.subscriber
+def subscribed(event: str, data: Device) -> int:
+    return NOTIFY_OK
+
+
+@atomic.subscriber(priority=5, unique_priority=True)
+def subscribed_with_options(event: str, data: Device) -> int:
+    return NOTIFY_OK
+
+
+@srcu.subscriber
+async def asubscribed(event: str, data: Device) -> None: ...
+
+
+@srcu.subscriber(priority=5)
+@blocking.subscriber
+def stacked(event: str, data: Device) -> None: ...
+
+
+def decorators() -> None:
+    assert_type(decorated, NotifierBlock[str, Device, int])
+    assert_type(subscribed, NotifierBlock[str, Device, int])
+    assert_type(subscribed_with_options, NotifierBlock[str, Device, int])
+    assert_type(stacked, NotifierBlock[str, Device, None])
+    assert_type(decorated("up", Device()), int)
+    atomic.register(decorated)
+    raw.register(decorated)
+
+
+async def async_decorators() -> None:
+    await srcu.register(decorated)
+    await srcu.register(adecorated)
+    await blocking.register(adecorated)
+    assert_type(await adecorated("up", Device()), int)
+    awaited: Awaitable[None] = asubscribed("up", Device())
+    await awaited
+
+
+# A block that is its own state.
+
+
+class Counter(NotifierBlock[str, Device, int]):
+    """Sync."""
+
+    def __init__(self) -> None:
+        super().__init__(priority=3)
+        self.count = 0
+
+    def notifier_call(self, event: str, data: Device) -> int:
+        self.count += 1
+        return NOTIFY_OK
+
+
+class AsyncCounter(NotifierBlock[str, Device, "Awaitable[int]"]):
+    """Async."""
+
+    async def notifier_call(self, event: str, data: Device) -> int:
+        return NOTIFY_OK
+
+
+class WiderCounter(NotifierBlock[object, object, None]):
+    """Hears anything."""
+
+    def notifier_call(self, event: object, data: object) -> None: ...
+
+
+async def subclasses() -> None:
+    atomic.register(Counter())
+    atomic.register(WiderCounter())
+    raw.register(AsyncCounter())
+    await srcu.register(Counter())
+    await srcu.register(AsyncCounter())
+    await blocking.register(WiderCounter())
+
+
+# A block is contravariant in what it hears and covariant in what it gives.
+
+
+def hear_more(event: object, data: Device) -> int:
+    return NOTIFY_OK
+
+
+narrower: NotifierBlock[str, Disk, int | None] = NotifierBlock(hear_more)
+wide = NotifierBlock(hear_more)
+assert_type(wide, NotifierBlock[object, Device, int])
+narrower = wide
+
+
+# What all flavours share.
+
+
+async def any_chain(chain: AnyChain) -> None:
+    block = chain.register_nowait(hear)
+    chain.unregister_nosync(block)
+    with chain.only():
+        assert_type(chain.is_empty, bool)
+    scope = Scope("owner")
+    assert_type(scope.register_nowait(chain, hear), NotifierBlock[str, Device, int])
+    assert_type(await scope.register(chain, decorated), NotifierBlock[str, Device, int])
+
+
+async def all_flavours() -> None:
+    for chain in (atomic, raw, blocking, srcu, bare, abare):
+        await any_chain(chain)
+
+
+def filters() -> None:
+    made: Callable[[NotifierBlock[Any, Any, Any]], bool] | None = NameFilter.parse("a,b", limit=16)
+    AtomicChain[str]("x", filter=made, errors="isolate", replay=lambda: [("up", None)])
+    AtomicChain[str]("x", filter=~NameFilter(["a"]))
