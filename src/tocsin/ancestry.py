@@ -90,12 +90,12 @@ def enclosing_walks(chain: object, codes: frozenset[CodeType]) -> Iterator[Snaps
 def thread_walks(chain: object, codes: frozenset[CodeType]) -> dict[FrameType, int]:
     """Give the frames of this chain's sync walks in all threads, each with its thread's ident."""
     found: dict[FrameType, int] = {}
-    for ident, top in sys._current_frames().items():
-        frame: FrameType | None = top
+    frame: FrameType | None
+    for ident, frame in sys._current_frames().items():
         while frame is not None:
             if frame.f_code in codes and frame.f_locals.get("self") is chain:
                 found[frame] = ident
-            frame = frame.f_back
+            frame = frame.f_back  # ends as None, so that no frame holds itself
     return found
 
 
