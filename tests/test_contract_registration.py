@@ -22,6 +22,8 @@ from tocsin import (
     PriorityInUseError,
     RawChain,
     RegistrationError,
+    Scope,
+    ScopeClosedError,
     TocsinError,
 )
 
@@ -382,3 +384,41 @@ async def test_a_chain_says_what_is_on_it(flavour: Any) -> None:
     assert rig.chain.statistics() == (1, 0, 0, 0)
     with rig.chain.only():
         assert repr(rig.chain) == f"<{flavour.__name__} 'chain' 0 blocks, 1 parked>"
+
+
+@every_flavour
+async def test_a_scope_that_closes_in_the_middle_of_a_registration_leaves_nothing(
+    flavour: Any,
+) -> None:
+    scope = Scope("scope")
+
+    def close(block: Any) -> bool:
+        scope.close()
+        return True
+
+    rig = Rig(flavour, filter=close)
+    block = NotifierBlock(nothing)
+    with pytest.raises(ScopeClosedError, match="'scope'"):
+        await scope.register(rig.chain, block)
+    assert rig.chain.is_empty
+    assert block.chain is None
+
+
+@every_flavour
+async def test_of_two_that_unregister_at_once_one_is_told(flavour: Any) -> None:
+    class Raced(flavour):  # type: ignore[misc]
+        """Somebody else unregisters between the check and the edit."""
+
+        def _require(self, block: Any) -> None:
+            super()._require(block)
+            if races:
+                races.pop()
+                self.unregister_nosync(block)
+
+    rig = Rig(Raced)
+    races: list[None] = []
+    block = await rig.add("b")
+    races.append(None)
+    with pytest.raises(NotRegisteredError):
+        rig.chain.unregister_nosync(block)
+    assert block.chain is None

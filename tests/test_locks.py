@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from typing import Any
 
@@ -297,3 +298,29 @@ async def test_a_forgotten_grace_period_ends_with_its_task() -> None:
         periods.forget()
         assert periods.waiting == 0
         group.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("kind", ["reader", "writer"])
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_one_cancelled_natively_at_the_moment_of_its_grant_gives_it_back(kind: str) -> None:
+    """Cancel scopes leave a task alone whose event is set already; `Task.cancel` does not."""
+    readers, log = Readers(), list[str]()
+    readers.count = 1
+    writer = asyncio.ensure_future(readers.write(log, "writer"))
+    await anyio.wait_all_tasks_blocked()
+    task = writer
+    if kind == "reader":
+        task = asyncio.ensure_future(readers.read(log, "reader"))
+        await anyio.wait_all_tasks_blocked()
+        readers.lock._let_readers_pass(readers.lock._queue[0])
+    else:
+        readers.count = 0
+        readers.lock.wake()
+        assert readers.lock.writing
+    task.cancel()
+    await asyncio.wait([task])
+    assert log == []
+    readers.count = 0
+    readers.lock.wake()
+    await asyncio.wait([writer])
+    assert readers.lock.acquire_write_nowait()

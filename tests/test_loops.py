@@ -279,3 +279,11 @@ def test_no_loop_is_looked_for_where_none_can_be() -> None:
         "assert not {'anyio', 'asyncio', 'trio'} & set(sys.modules), sys.modules.keys()\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_where_neither_asyncio_nor_trio_is_imported_no_loop_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in BACKENDS:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    assert running_loop() is None

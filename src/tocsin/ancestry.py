@@ -69,22 +69,28 @@ def enclosing_walks(chain: object, codes: frozenset[CodeType]) -> Iterator[Snaps
     from anyio import get_running_tasks
 
     tasks = {task.id: task for task in get_running_tasks()}
-    seen: set[int] = set()
-    while child.id not in seen:
-        seen.add(child.id)
-        parent = tasks.get(child.parent_id or 0)
-        held = None if parent is None else _holder(parent, child)
+    while child is not None:
+        parent = tasks.pop(child.parent_id or 0, None)  # each one at most once
+        holder = None
         if parent is None:
             parent = _hop_host(child)
-        if parent is None:
-            return
-        for suspended in _awaits(parent.coro):
-            if suspended is held:
-                break
-            items = _walked(_frame_of(suspended), chain, codes)
-            if items is not None and (held is not None or child.parent_id is None):
-                yield items
+        else:
+            holder = _holder(parent, child)
+        if parent is not None and (holder is not None or child.parent_id is None):
+            yield from _suspended_walks(parent, holder, chain, codes)
         child = parent
+
+
+def _suspended_walks(
+    task: TaskInfo, holder: object, chain: object, codes: frozenset[CodeType]
+) -> Iterator[Snapshot]:
+    """Give the snapshots of this chain's walks in a task, above the holder if there is one."""
+    for suspended in _awaits(task.coro):
+        if suspended is holder:
+            return
+        items = _walked(_frame_of(suspended), chain, codes)
+        if items is not None:
+            yield items
 
 
 def thread_walks(chain: object, codes: frozenset[CodeType]) -> dict[FrameType, int]:

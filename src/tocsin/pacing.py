@@ -29,9 +29,9 @@ class Paced:
     Invariant: ``_turns`` gives the present table, and nothing while the gate is closed.
     """
 
-    if not TYPE_CHECKING:  # the chains' slots hold it all
-        __slots__ = ()
-    else:
+    if not TYPE_CHECKING:
+        __slots__ = ()  # the chains' slots hold it all
+    if TYPE_CHECKING:
         _table: Table
         _turns: repeat[Table]
         _budget: int  # what is left of the budget while the gate is closed

@@ -1,0 +1,109 @@
+"""Finding the walks that the running code stands inside of, at its edges."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import anyio
+import pytest
+
+from tocsin import SrcuChain
+from tocsin.ancestry import _frame_of, enclosing_walks, own_walks, thread_walks
+from tocsin.walk import ASYNC_WALKS, SYNC_WALKS
+
+from .flavours import ASYNC
+
+
+def nothing(event: Any, data: Any) -> None:
+    return None
+
+
+def look(chain: Any) -> list[Any]:
+    return [*own_walks(chain, ASYNC_WALKS), *enclosing_walks(chain, ASYNC_WALKS)]
+
+
+def test_without_an_event_loop_the_frames_alone_tell() -> None:
+    chain = SrcuChain[Any, Any]("chain")
+    seen: list[Any] = []
+    assert look(chain) == []
+    chain.register_nowait(lambda event, data: seen.extend(look(chain)))
+    with pytest.raises(StopIteration):
+        chain.call(1, None).send(None)
+    assert len(seen) == 2
+    assert seen[0] is seen[1]
+
+
+def test_a_callback_of_the_loop_itself_belongs_to_no_task() -> None:
+    chain, seen = SrcuChain[Any, Any]("chain"), []
+
+    async def main() -> None:
+        done = asyncio.Event()
+
+        def callback() -> None:
+            seen.append(look(chain))
+            done.set()
+
+        asyncio.get_running_loop().call_soon(callback)
+        await done.wait()
+
+    anyio.run(main)
+    assert seen == [[]]
+
+
+def test_what_has_no_frame_is_no_walk() -> None:
+    assert _frame_of(object()) is None
+    assert thread_walks(object(), SYNC_WALKS) == {}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("flavour", ASYNC)
+async def test_no_alarm_through_a_thread_that_stands_in_another_chain(flavour: Any) -> None:
+    chain, other = flavour("chain"), SrcuChain[Any, Any]("other")
+    release, log = anyio.Event(), []
+
+    async def slow(event: Any, data: Any) -> None:
+        await release.wait()
+        log.append("walk")
+
+    async def unregister() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(chain.unregister, block)
+            await anyio.wait_all_tasks_blocked()
+            release.set()
+        log.append("unregistered")
+
+    block = await chain.register(slow)
+    await other.register(lambda event, data: anyio.from_thread.run(unregister), thread=True)
+    async with anyio.create_task_group() as group:
+        group.start_soon(chain.call, 1, None)
+        await anyio.wait_all_tasks_blocked()
+        await other.call(1, None)
+    assert log == ["walk", "unregistered"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("flavour", ASYNC)
+async def test_a_group_that_is_entered_by_hand_is_not_claimed(flavour: Any) -> None:
+    """Nothing on the callback's frame says that it will wait for that group."""
+    chain, log = flavour("chain"), []
+
+    async def child(block: Any) -> None:
+        with anyio.CancelScope() as scope:
+            scopes.append(scope)
+            await chain.unregister(block)
+        log.append("gave up" if scope.cancelled_caught else "unregistered")
+
+    async def callback(event: Any, data: Any) -> None:
+        group = anyio.create_task_group()
+        await group.__aenter__()
+        group.start_soon(child, block)
+        await anyio.wait_all_tasks_blocked()
+        scopes[0].cancel()
+        await group.__aexit__(None, None, None)
+
+    scopes: list[anyio.CancelScope] = []
+    block = await chain.register(callback)
+    await chain.call(1, None)
+    assert log == ["gave up"]
+    assert block.chain is None
