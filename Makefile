@@ -1,5 +1,7 @@
 # On a fresh machine: `make demo` or `make test`. Nothing else is needed but Python 3.11 or newer.
-PYTHON ?= python3
+PYTHON ?= $(shell for python in python3 python3.11 python3.12 python3.13 python; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& { echo "$$python"; break; }; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -23,6 +25,7 @@ lint: $(VENV)/.linted
 	"$(BIN)/lint-imports"
 
 $(STAMP): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; say make PYTHON=..." >&2; exit 1; }
 	"$(PYTHON)" -m venv "$(VENV)"
 	"$(BIN)/python" -m pip install --quiet --editable ".[test]"
 	@touch "$(STAMP)"

@@ -25,6 +25,7 @@ from .table import Skipped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from typing import Self
 
     from ._typing import Slot
     from .block import AnyBlock
@@ -89,19 +90,31 @@ class Walk:
         """The block of the slot given last."""
         return self.items.blocks[self.position]
 
-    def resume(self, position: int, result: Any, failure: Exception | None) -> None:
-        """Take over from a fast loop at the outcome that it does not know what to do with."""
-        self.position, self._positions = position, range(position + 1, len(self.items))
-        self._started = perf_counter()
+    @classmethod
+    def take_over(
+        cls,
+        chain: Named,
+        items: Snapshot,
+        event: object,
+        policy: str,
+        position: int,
+        result: Any,
+        failure: Exception | None,
+    ) -> Self:
+        """Take over from a fast loop, at an outcome that it does not know what to do with."""
+        walk = cls(chain, items, event, policy=policy, result=result if is_result(result) else None)
+        walk.position, walk._positions = position, range(position + 1, len(items))
+        walk._started = perf_counter()
         try:
             if isinstance(failure, Skipped):
-                return
+                return walk
             if failure is None or not (result is None or is_result(result)):
-                self.returned(result)  # a stop test that fails is the result's fault
-            elif self.raised(failure):
+                walk.returned(result)  # a stop test that fails is the result's fault
+            elif walk.raised(failure):
                 raise failure
+            return walk
         finally:
-            del failure  # its traceback holds this frame
+            del walk, failure  # a traceback may hold this frame
 
     def returned(self, result: Any) -> None:
         """Take a callback's result (D4, D5)."""

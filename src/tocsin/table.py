@@ -125,7 +125,16 @@ class Snapshot(list[Any]):
 class Table(Snapshot):
     """The snapshot of all blocks without ``events``, and everything else that a chain knows."""
 
-    __slots__ = ("_drafted", "_members", "awaiting", "filters", "parked", "retired", "routes")
+    __slots__ = (
+        "_drafted",
+        "_members",
+        "awaiting",
+        "filters",
+        "parked",
+        "retired",
+        "routes",
+        "special",
+    )
 
     _drafted: set[object]
     """The events whose route this draft has copied already."""
@@ -141,17 +150,19 @@ class Table(Snapshot):
     """Older snapshots that walks may still hold."""
     awaiting: int
     """How many active blocks give an awaitable."""
+    special: bool
+    """Whether a walk has to look closer: there are routes, or something awaits."""
 
     def __init__(self, source: Table | None = None) -> None:
         super().__init__(source)
         if source is None:
             self._members, self.parked, self.filters = None, [], (None,)
-            self.routes, self.retired, self.awaiting = {}, [], 0
+            self.routes, self.retired, self.awaiting, self.special = {}, [], 0, False
             return
         self._members = None if source._members is None else source._members.copy()
         self.parked, self.filters = source.parked.copy(), source.filters
         self.awaiting, self._drafted = source.awaiting, set()
-        self.routes = source.routes.copy()
+        self.routes, self.special = source.routes.copy(), source.special
         self.retired = [one for one in source.retired if one() is not None]
         self.retired.append(ref(source))
 
@@ -195,6 +206,7 @@ class Table(Snapshot):
         for snapshot in self._routes_of(block):
             snapshot.insert_block(block, slot)
         self.awaiting += awaits(block)
+        self._look_over()
 
     def discard(self, block: AnyBlock) -> None:
         """Remove a block, be it active or parked."""
@@ -208,6 +220,7 @@ class Table(Snapshot):
         if block.events is not None:
             self._drop_routes(block.events)
         self.awaiting -= awaits(block)
+        self._look_over()
 
     def park(self, block: AnyBlock) -> None:
         """Add a block that the filter leaves out."""
@@ -267,3 +280,6 @@ class Table(Snapshot):
                 del self.routes[event]
         if not self.routes and len(self.members) == len(self):  # nobody has ``events=()``
             self._members = None
+
+    def _look_over(self) -> None:
+        self.special = bool(self.routes or self.awaiting)

@@ -21,7 +21,7 @@ Invariant: between reading the table and counting the reader nothing suspends.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, NoReturn, overload
 
 from ._typing import DataT, EventT, Generic
 from .careful import PLAIN_INTS, Walk, note_failure, takes_note
@@ -78,23 +78,6 @@ async def adrive(walk: Walk, data: object) -> Walk:
         del walk  # it may hold an exception, whose traceback holds this frame
 
 
-def take_over(
-    chain: Any,
-    items: Snapshot,
-    event: object,
-    position: int,
-    result: Any,
-    failure: Exception | None,
-) -> Walk:
-    """Go on carefully where a fast loop met something out of the ordinary."""
-    try:
-        walk = Walk(chain, items, event, policy=chain._errors, result=result)
-        walk.resume(position, result, failure)
-        return walk
-    finally:
-        del failure  # its traceback holds this frame
-
-
 class SyncCalls(Generic[EventT, DataT]):
     """The calls of a chain whose walks are sync and take no lock."""
 
@@ -120,8 +103,13 @@ class SyncCalls(Generic[EventT, DataT]):
         Source: ``*_notifier_call_chain()``.
         """
         items: Any = self._table
-        if items.routes or items.awaiting:
-            items = self._select(event)
+        if items.special:
+            if items.awaiting:
+                self._refuse_async(items)
+            try:
+                items = items.routes.get(event, items)
+            except TypeError:
+                items = items.route(event)
         calls = iter(items)
         walk: Any
         result = failure = None
@@ -143,7 +131,7 @@ class SyncCalls(Generic[EventT, DataT]):
             failure = error
         position = len(items) - calls.__length_hint__() - 1
         try:
-            walk = take_over(self, items, event, position, result, failure)
+            walk = Walk.take_over(self, items, event, self._errors, position, result, failure)
             return drive(walk, data).report().result
         finally:
             walk = failure = None  # their traceback holds this frame
@@ -216,12 +204,14 @@ class SyncCalls(Generic[EventT, DataT]):
         """Give the snapshot for an event; refuse before any callback ran (D7)."""
         table = self._table
         if table.awaiting:
-            names = ", ".join(repr(one.name) for one in table.members if one.is_async)
-            raise AsyncCallbackError(
-                f"chain {self.name!r} has async blocks ({names}), so call() cannot run it; "
-                f"use acall()"
-            )
+            self._refuse_async(table)
         return table.route(event)
+
+    def _refuse_async(self, table: Table) -> NoReturn:
+        names = ", ".join(repr(one.name) for one in table.members if one.is_async)
+        raise AsyncCallbackError(
+            f"chain {self.name!r} has async blocks ({names}), so call() cannot run it; use acall()"
+        )
 
 
 class AsyncCalls(Generic[EventT, DataT]):
@@ -258,7 +248,10 @@ class AsyncCalls(Generic[EventT, DataT]):
         else:
             items = await self._enter()
         if items.routes:
-            items = items.route(event)
+            try:
+                items = items.routes.get(event, items)
+            except TypeError:
+                items = items.route(event)
         calls = iter(items)
         walk: Any
         result = failure = None
@@ -296,7 +289,7 @@ class AsyncCalls(Generic[EventT, DataT]):
                     raise
                 failure = error
             position = len(items) - calls.__length_hint__() - 1
-            walk = take_over(self, items, event, position, result, failure)
+            walk = Walk.take_over(self, items, event, self._errors, position, result, failure)
             return (await adrive(walk, data)).report().result
         finally:
             walk = failure = None  # their traceback holds this frame
