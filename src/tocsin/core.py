@@ -141,6 +141,7 @@ class Core(Generic[EventT, DataT]):
                 if self._table is old:
                     self._table = new
                     break
+            del old  # what no walk holds is gone with it, and need not be blanked
             for block in gone:
                 for one in new.retired:
                     snapshot = one()
