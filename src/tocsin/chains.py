@@ -36,7 +36,7 @@ from .raw_calls import RawCalls
 from .sync_base import SyncChain, wait_for_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from typing import TypeAlias, Unpack
 
     from ._typing import AnyResult, SyncResult, SyncResultT
@@ -61,15 +61,7 @@ class AtomicChain(SyncChain[EventT, DataT]):
 
     __slots__ = ()
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        errors: str = "raise",
-        filter: Callable[[AnyBlock], bool] | None = None,  # noqa: A002 - the option's name
-        replay: Callable[[], Iterable[tuple[EventT, DataT]]] | None = None,
-    ) -> None:
-        super().__init__(name, errors=errors, filter=filter, replay=replay)
+    def _set_up(self) -> None:
         self._lock = RLock()  # a signal handler may write in the middle of a write
 
     def _check_allowed(self, block: AnyBlock) -> None:
@@ -159,20 +151,6 @@ class BlockingChain(Guarded[EventT, DataT]):
 
     __slots__ = ()
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        errors: str = "raise",
-        filter: Callable[[AnyBlock], bool] | None = None,  # noqa: A002 - the option's name
-        replay: Callable[[], Iterable[tuple[EventT, DataT]]] | None = None,
-        checkpoint_every: int = CHECKPOINT_EVERY,
-    ) -> None:
-        self._make_lock()
-        super().__init__(
-            name, errors=errors, filter=filter, replay=replay, checkpoint_every=checkpoint_every
-        )
-
     async def register(
         self,
         target: AnyTarget[EventT, DataT],
@@ -252,15 +230,7 @@ class RawChain(Paced, SyncChain[EventT, DataT], RawCalls[EventT, DataT]):
 
     __slots__ = ("_budget", "_checkpoint_every", "_turns", "_waiting")
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        errors: str = "raise",
-        filter: Callable[[AnyBlock], bool] | None = None,  # noqa: A002 - the option's name
-        replay: Callable[[], Iterable[tuple[EventT, DataT]]] | None = None,
-    ) -> None:
-        super().__init__(name, errors=errors, filter=filter, replay=replay)
+    def _set_up(self) -> None:
         self._waiting = 0  # nobody ever waits for a walk here
         self._start_budget(CHECKPOINT_EVERY)
 

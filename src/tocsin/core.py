@@ -61,6 +61,10 @@ class Core(Generic[EventT, DataT]):
         self._sequence = count()
         self._table = Table()
         self._table.filters = (self._check_filter(filter),)
+        self._set_up()
+
+    def _set_up(self) -> None:
+        """Make what the flavour's protection needs."""
 
     @property
     def _me(self) -> AnyChain:

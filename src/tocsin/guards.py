@@ -27,7 +27,7 @@ class Guarded(AsyncChain[EventT, DataT]):
 
     _rwlock: ReaderWriterLock
 
-    def _make_lock(self) -> None:
+    def _set_up(self) -> None:
         self._rwlock = ReaderWriterLock(lambda: not self._table.readers_of(), self._changed)
 
     @asynccontextmanager
