@@ -648,3 +648,25 @@ async def test_a_removed_block_is_not_counted_by_a_report(rig: Rig) -> None:
 
 async def test_the_helpers_are_awaited_on_a_real_loop() -> None:
     assert anyio.get_current_task().id
+
+
+# events
+
+
+@every_way
+async def test_events_are_matched_by_equality(rig: Rig) -> None:
+    await rig.add("one", events=1)
+    await rig.add("set", events=[frozenset({"a"})])
+    await rig.add("all")
+    for event, heard in [
+        (1, ["one", "all"]),
+        (1.0, ["one", "all"]),
+        ({"a"}, ["set", "all"]),  # unhashable, and yet equal to a named event
+        ({"b"}, ["all"]),
+        ([], ["all"]),
+        ("1", ["all"]),
+    ]:
+        await rig.call(event, None)
+        assert rig.drain() == heard
+        await rig.call_report(event, None)
+        assert rig.drain() == heard
