@@ -9,7 +9,6 @@ way.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any, overload
 
 from ._typing import DataT, EventT
@@ -49,32 +48,14 @@ class Chain(Admission[EventT, DataT]):
 
     def _coerce(self, target: Any, options: BlockOptions) -> AnyBlock:
         """Make a block of what was given to `register`, and see that it may come on this chain."""
-        if isinstance(target, NotifierBlock):
-            block: AnyBlock = target  # pyright: ignore[reportUnknownVariableType]
-            if options:
-                raise InvalidTypeError(
-                    f"chain {self._name!r}: block {block.name!r} has its own options; "
-                    f"give {', '.join(options)} to NotifierBlock instead"
-                )
-            if not hasattr(block, "_rest"):
-                raise InvalidTypeError(
-                    f"chain {self._name!r}: {type(block).__name__}.__init__() must call "
-                    f"super().__init__()"
-                )
-        else:
-            self._explained(partial(check_options, target, options))
-            block = self._explained(partial(NotifierBlock, target, **options))
-        self._explained(partial(check_signature, block))
-        self._check_allowed(block)
-        return block
-
-    def _explained(self, check: Callable[[], Any]) -> Any:
-        """Let errors about a block name the chain too."""
         try:
-            return check()
+            block = _as_block(target, options)
+            check_signature(block)
         except (InvalidTypeError, InvalidValueError) as error:
             error.args = (f"chain {self._name!r}: {error}",)
             raise
+        self._check_allowed(block)
+        return block
 
     def _check_allowed(self, block: AnyBlock) -> None:
         """Refuse a block whose options make no sense on this flavour."""
@@ -188,3 +169,19 @@ class Chain(Admission[EventT, DataT]):
             )
 
         return decorate if callback is None else decorate(callback)
+
+
+def _as_block(target: Any, options: BlockOptions) -> AnyBlock:
+    """Give the block that ``target`` is, or make one of it."""
+    if not isinstance(target, NotifierBlock):
+        check_options(target, options)
+        return NotifierBlock(target, **options)
+    block: AnyBlock = target  # pyright: ignore[reportUnknownVariableType]
+    if options:
+        raise InvalidTypeError(
+            f"block {block.name!r} has its own options; "
+            f"give {', '.join(options)} to NotifierBlock instead"
+        )
+    if not hasattr(block, "_rest"):
+        raise InvalidTypeError(f"{type(block).__name__}.__init__() must call super().__init__()")
+    return block
