@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from contextlib import AsyncExitStack
+from typing import Any, Self
 
 import anyio
 import pytest
 
-from tocsin import SrcuChain
+from tocsin import SrcuChain, WouldDeadlockError
 from tocsin.ancestry import _frame_of, enclosing_walks, own_walks, thread_walks
 from tocsin.walk import ASYNC_WALKS, SYNC_WALKS
 
@@ -107,3 +108,105 @@ async def test_a_group_that_is_entered_by_hand_is_not_claimed(flavour: Any) -> N
     await chain.call(1, None)
     assert log == ["gave up"]
     assert block.chain is None
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("flavour", ASYNC)
+async def test_a_deadlock_through_two_threads_is_seen(flavour: Any) -> None:
+    """Each hop leads to the task whose thread it came from, not to itself."""
+    outer, inner, errors = flavour("outer"), SrcuChain[Any, Any]("inner"), list[Any]()
+
+    async def unregister() -> None:
+        try:
+            with anyio.fail_after(20):
+                await outer.unregister(block)
+        except WouldDeadlockError as error:
+            errors.append(error)
+
+    block = await outer.register(
+        lambda event, data: anyio.from_thread.run(inner.call, "x", None), thread=True
+    )
+    await inner.register(lambda event, data: anyio.from_thread.run(unregister), thread=True)
+    await outer.call("x", None)
+    assert len(errors) == 1
+    assert block.chain is outer
+
+
+class Service:
+    """A manager of the user's own, which enters a task group by hand."""
+
+    async def __aenter__(self) -> Self:
+        self.group = anyio.create_task_group()
+        await self.group.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: Any) -> Any:
+        return await self.group.__aexit__(*error)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("flavour", ASYNC)
+@pytest.mark.parametrize("holder", ["service", "exit stack"])
+async def test_a_group_that_somebody_entered_on_behalf_of_the_callback_is_seen(
+    flavour: Any, holder: str
+) -> None:
+    chain, errors, done = flavour("chain"), list[Any](), anyio.Event()
+
+    async def unregister() -> None:
+        try:
+            with anyio.fail_after(20):
+                await chain.unregister(block)
+        except WouldDeadlockError as error:
+            errors.append(error)
+        done.set()
+
+    async def callback(event: Any, data: Any) -> None:
+        if holder == "service":
+            async with Service() as service:
+                service.group.start_soon(unregister)
+                await done.wait()
+            return
+        stack = AsyncExitStack()
+        group = await stack.enter_async_context(anyio.create_task_group())
+        group.start_soon(unregister)
+        await done.wait()
+        await stack.aclose()
+
+    block = await chain.register(callback)
+    await chain.call(1, None)
+    assert len(errors) == 1
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("flavour", ASYNC)
+async def test_no_alarm_where_a_manager_in_the_callback_only_keeps_an_outer_group(
+    flavour: Any,
+) -> None:
+    chain, log = flavour("chain"), []
+    release = anyio.Event()
+
+    class Keeper:
+        def __init__(self, group: Any) -> None:
+            self.group = group
+
+        async def __aenter__(self) -> None:
+            self.group.start_soon(unregister)
+
+        async def __aexit__(self, *error: Any) -> None:
+            return None
+
+    async def unregister() -> None:
+        await chain.unregister(block)
+        log.append("unregistered")
+
+    async def callback(event: Any, group: Any) -> None:
+        async with Keeper(group):
+            await anyio.wait_all_tasks_blocked()
+            release.set()
+        log.append("callback")
+
+    block = await chain.register(callback)
+    async with anyio.create_task_group() as group:
+        group.start_soon(chain.call, 1, group)
+        await release.wait()
+    assert log == ["callback", "unregistered"]

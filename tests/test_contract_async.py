@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.to_thread
 import pytest
 from anyio.lowlevel import checkpoint
 
@@ -15,6 +18,7 @@ from tocsin import (
     NotifierBlock,
     NotRegisteredError,
     RawChain,
+    Scope,
     SrcuChain,
     WouldDeadlockError,
 )
@@ -740,3 +744,147 @@ async def test_inside_its_own_callback_an_exit_takes_the_block_off_and_says_that
     await chain.call(1, None)
     assert len(errors) == 1
     assert block.chain is None
+
+
+@every_async
+@pytest.mark.parametrize("how", ["nosync", "only", "cancelled"])
+async def test_d3_a_threaded_callback_that_waits_for_its_thread_is_not_entered_any_more(
+    flavour: Any, how: str
+) -> None:
+    chain, ran, free = flavour("chain"), list[Any](), threading.Event()
+    limiter = anyio.to_thread.current_default_thread_limiter()
+    before, limiter.total_tokens = limiter.total_tokens, 1
+    block = chain.register_nowait(lambda event, data: ran.append(event), thread=True)
+    chain.register_nowait(lambda event, data: ran.append("behind"))
+    try:
+        async with anyio.create_task_group() as group:
+            group.start_soon(partial(anyio.to_thread.run_sync, free.wait))
+            await anyio.wait_all_tasks_blocked()
+            group.start_soon(chain.call, 1, None)
+            await anyio.wait_all_tasks_blocked()
+            if how == "nosync":
+                chain.unregister_nosync(block)
+            elif how == "only":
+                with chain.only("<lambda>x"):
+                    pass
+            else:
+                with anyio.CancelScope() as scope:
+                    scope.cancel()
+                    await chain.unregister(block)
+            free.set()
+    finally:
+        limiter.total_tokens = before
+    assert ran == ([] if how == "only" else ["behind"])
+
+
+@every_async
+async def test_d6_a_context_exit_does_not_mind_a_block_that_goes_while_it_waits(
+    flavour: Any,
+) -> None:
+    chain, inside, go = flavour("chain"), anyio.Event(), anyio.Event()
+
+    async def first(event: Any, data: Any) -> None:
+        inside.set()
+        await go.wait()
+
+    async def own() -> None:
+        async with chain.registered(nothing, once=True):
+            group.start_soon(chain.call, 1, None)
+            await inside.wait()
+
+    await chain.register(first, priority=9)
+    async with anyio.create_task_group() as group:
+        group.start_soon(own)
+        await anyio.wait_all_tasks_blocked()
+        go.set()
+    assert len(chain) == 1
+
+
+@every_async
+async def test_d11_calls_that_fail_yield_too(flavour: Any) -> None:
+    chain = flavour("chain", checkpoint_every=4)
+    block = NotifierBlock(nothing)
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        for _ in range(20):
+            with pytest.raises(NotRegisteredError):
+                await chain.unregister(block)
+        raise AssertionError
+    assert scope.cancelled_caught
+
+
+class Uncomparable:
+    def __hash__(self) -> int:
+        raise LookupError("mine")
+
+
+@pytest.mark.usefixtures("endless_patience")
+@pytest.mark.parametrize("call", ["call", "call_report"])
+async def test_d12_a_reader_that_dies_before_it_walks_gives_its_turn_back(call: str) -> None:
+    chain, release = BlockingChain[Any, Any]("chain"), anyio.Event()
+
+    async def hold(event: Any, data: Any) -> None:
+        if event == "hold":
+            await release.wait()
+
+    async def die() -> None:
+        with pytest.raises(LookupError, match="mine"):
+            await getattr(chain, call)(Uncomparable(), None)
+
+    await chain.register(hold, events=["hold"])
+    async with anyio.create_task_group() as group:
+        for work in (
+            lambda: chain.call("hold", None),
+            lambda: chain.register(nothing),
+            die,
+            lambda: chain.register(nothing),
+        ):
+            group.start_soon(work)
+            await anyio.wait_all_tasks_blocked()
+        release.set()
+    assert len(chain) == 3
+    with pytest.raises(LookupError, match="mine"):
+        await getattr(chain, call)(Uncomparable(), None)
+
+
+@pytest.mark.parametrize("flavour", [*ASYNC, RawChain])
+async def test_what_is_declared_async_may_answer_at_once(flavour: Any) -> None:
+    chain = flavour("chain")
+    chain.register_nowait(lambda event, data: 7, is_async=True)
+    call = chain.acall if flavour is RawChain else chain.call
+    assert await call(1, None) == 7
+
+
+async def test_a_scope_waits_for_an_acall_that_may_be_in_its_block() -> None:
+    chain, log, release = RawChain[Any, Any]("chain"), list[str](), anyio.Event()
+
+    async def slow(event: Any, data: Any) -> None:
+        await release.wait()
+        log.append("callback")
+
+    async def own() -> None:
+        async with Scope("scope"):
+            chain.register(slow)
+            group.start_soon(chain.acall, 1, None)
+            await anyio.wait_all_tasks_blocked()
+        log.append("closed")
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(own)
+        await anyio.wait_all_tasks_blocked()
+        assert log == []
+        assert chain.is_empty
+        release.set()
+    assert log == ["callback", "closed"]
+
+
+async def test_a_scope_closed_in_an_acall_of_its_own_would_wait_for_itself() -> None:
+    chain, scope = RawChain[Any, Any]("chain"), Scope("scope")
+
+    async def close(event: Any, data: Any) -> None:
+        with pytest.raises(WouldDeadlockError):
+            await scope.aclose()
+
+    scope.register_nowait(chain, close)
+    await chain.acall(1, None)
+    assert chain.is_empty

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import partial
 from threading import get_ident
 from typing import Any
@@ -15,6 +16,7 @@ from tocsin import (
     AlreadyRegisteredError,
     AsyncCallbackError,
     AtomicChain,
+    InvalidResultError,
     InvalidTypeError,
     InvalidValueError,
     NotifierBlock,
@@ -422,3 +424,181 @@ async def test_of_two_that_unregister_at_once_one_is_told(flavour: Any) -> None:
     with pytest.raises(NotRegisteredError):
         rig.chain.unregister_nosync(block)
     assert block.chain is None
+
+
+# What a review found
+
+
+@every_flavour
+async def test_a_subclass_is_free_in_its_attributes(flavour: Any) -> None:
+    class Device(NotifierBlock[Any, Any, Any]):
+        def __init__(self) -> None:
+            super().__init__(priority=3)
+            self._owner = self._chain = self._name = self._priority = self._rest = "mine"
+
+        def notifier_call(self, event: Any, data: Any) -> None:
+            return None
+
+    rig = Rig(flavour)
+    device = await rig.register(Device())
+    assert (device.name, device.priority, device.chain) == ("Device", 3, rig.chain)
+    await rig.unregister(device)
+
+
+def test_options_as_class_attributes_are_refused() -> None:
+    with pytest.raises(InvalidTypeError, match=r"priority.*super\(\).__init__"):
+
+        class Device(NotifierBlock[Any, Any, Any]):
+            priority = 10
+
+
+@every_flavour
+async def test_messages_show_no_data_of_a_bound_method(flavour: Any) -> None:
+    @dataclass
+    class Service:
+        token: str = "SECRET"
+
+        def on(self, event: Any, data: Any) -> None:
+            return None
+
+    rig, service = Rig(flavour), Service()
+    await rig.register(service.on)
+    with pytest.raises(NotRegisteredError) as unregistering:
+        await rig.unregister(service.on)
+    with pytest.raises(InvalidTypeError) as adopting:
+        Scope("scope").adopt(service.on)  # type: ignore[arg-type]
+    for caught in (unregistering, adopting):
+        assert "SECRET" not in str(caught.value)
+        assert "Service.on" in str(caught.value)
+
+
+@every_flavour
+async def test_an_async_filter_is_refused(flavour: Any) -> None:
+    async def admit(block: Any) -> bool:
+        return False
+
+    rig = Rig(flavour)
+    with pytest.raises(InvalidTypeError, match=r"'chain'.*async"):
+        flavour("chain", filter=admit)
+    with pytest.raises(InvalidTypeError, match=r"'chain'.*async"):
+        await rig.set_filter(admit)
+
+
+@every_flavour
+async def test_a_filter_is_asked_once_for_each_registration(flavour: Any) -> None:
+    asked = []
+
+    def admit(block: Any) -> bool:
+        asked.append(block.name)
+        return len(asked) % 2 == 1
+
+    rig = Rig(flavour, filter=admit, replay=lambda: [("now", None)])
+    for name in "abcd":
+        await rig.add(name)
+    assert asked == ["a", "b", "c", "d"]
+    assert [block.name for block in rig.chain] == ["a", "c"]
+    assert rig.drain() == ["a", "c"]
+
+
+@every_flavour
+async def test_a_filter_replaced_during_a_replay_is_asked_again(flavour: Any) -> None:
+    def refuse_all() -> Any:
+        rig.chain._refilter(lambda layers: (lambda block: False,))
+        return [("now", None)]
+
+    rig = Rig(flavour, replay=refuse_all)
+    block = await rig.add("b")
+    assert block.is_parked
+
+
+@every_flavour
+async def test_leaving_only_does_not_fail_though_the_filter_does(
+    flavour: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = False
+
+    def admit(block: Any) -> bool:
+        if broken:
+            raise LookupError("mine")
+        return True
+
+    rig = Rig(flavour, filter=admit)
+    await rig.add("b")
+    with rig.chain.only():
+        broken = True
+    assert rig.chain.is_empty
+    assert "stays parked" in caplog.text
+    broken = False
+    await rig.set_filter(admit)
+    assert [block.name for block in rig.chain] == ["b"]
+
+
+@every_flavour
+async def test_a_filter_that_raises_in_a_registration_registers_nothing(flavour: Any) -> None:
+    def admit(block: Any) -> bool:
+        raise LookupError("mine")
+
+    rig, block = Rig(flavour, filter=admit), NotifierBlock(nothing)
+    with pytest.raises(LookupError, match="mine"):
+        await rig.register(block)
+    assert block.chain is None
+
+
+@every_flavour
+@pytest.mark.parametrize("option", ["once", "thread"])
+async def test_switches_are_true_or_false(flavour: Any, option: str) -> None:
+    with pytest.raises(InvalidTypeError, match=r"'chain'.*'nothing'.*True or False"):
+        await Rig(flavour).register(nothing, **{option: "yes"})
+
+
+@every_way
+@pytest.mark.parametrize("limit", ["1", None, 1.5])
+async def test_a_limit_is_an_int(flavour: Any, colour: str, walk: str, limit: Any) -> None:
+    rig = Rig(flavour, colour=colour, walk=walk)
+    with pytest.raises(InvalidTypeError, match=r"'chain'.*limit"):
+        await rig.call_report(1, None, limit=limit)
+    assert rig.chain.statistics().walks_running == 0
+
+
+def test_a_timeout_of_synchronize_is_seconds() -> None:
+    with pytest.raises(InvalidTypeError, match=r"'chain'.*seconds"):
+        AtomicChain[Any, Any]("chain").synchronize(timeout="x")  # type: ignore[arg-type]
+
+
+@every_flavour
+@pytest.mark.parametrize("pair", [1, ("event",), ["event", "data"]])
+async def test_a_replay_gives_pairs(flavour: Any, pair: Any) -> None:
+    rig = Rig(flavour, replay=lambda: [pair])
+    with pytest.raises(InvalidTypeError, match=r"'chain'.*pairs \(event, data\)"):
+        await rig.add("b")
+    assert rig.chain.is_empty
+
+
+@every_way
+async def test_an_exception_raised_again_and_again_keeps_one_note(
+    flavour: Any, colour: str, walk: str
+) -> None:
+    rig = Rig(flavour, colour=colour, walk=walk, errors="isolate")
+    error = ValueError("one object")
+    await rig.add("b", error)
+    for _ in range(3):
+        await rig.call(1, None)
+    assert len(error.__notes__) == 1
+
+
+@every_way
+async def test_d4_only_a_coroutine_is_closed(flavour: Any, colour: str, walk: str) -> None:
+    class Pool:
+        closed = False
+
+        def __await__(self) -> Any:
+            raise AssertionError
+
+        def close(self) -> None:
+            self.closed = True
+
+    rig, pool = Rig(flavour, colour=colour, walk=walk), Pool()
+    rig.chain.register_nowait(lambda event, data: pool, name="b")
+    with pytest.raises(InvalidResultError):
+        await rig.call(1, None)
+    assert not pool.closed

@@ -43,7 +43,7 @@ def awaits(block: Block) -> bool:
 
 
 def order(block: Block) -> tuple[int, int]:
-    return -block.priority, block._sequence
+    return -block.priority, block._nb_sequence
 
 
 class TableMachine(RuleBasedStateMachine):
@@ -84,7 +84,7 @@ class TableMachine(RuleBasedStateMachine):
         return lambda draft: draft.add(block, slot)  # type: ignore[arg-type]
 
     def number(self, block: Block) -> None:
-        block._sequence = self.sequence
+        block._nb_sequence = self.sequence
         self.sequence += 1
 
     def take_one(self, source: list[Block], data: st.DataObject) -> Block:
@@ -202,7 +202,7 @@ TestTable = TableMachine.TestCase
 def filled(*given: Block) -> Table:
     table = Table()
     for number, block in enumerate(given):
-        block._sequence = number
+        block._nb_sequence = number
         table = Table(table)
         table.add(block, hear)
     return table
@@ -236,7 +236,7 @@ def test_blanking_a_block_that_is_not_there_changes_nothing() -> None:
 def test_a_block_that_was_registered_again_is_found_in_older_snapshots() -> None:
     first, second, third = (make_block() for _ in range(3))
     table = filled(first, second, third)
-    first._sequence = 9  # as registering it again does
+    first._nb_sequence = 9  # as registering it again does
     assert [table.find(block) for block in (first, second, third)] == [0, 1, 2]
 
 

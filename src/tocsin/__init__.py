@@ -68,12 +68,18 @@ from .results import notifier_to_errno as notifier_to_errno
 from .scopes import Scope as Scope
 
 if TYPE_CHECKING:
+    from . import panic as panic
     from .modules import ModuleHost as ModuleHost
 else:
 
-    def __getattr__(name: str) -> object:  # the module host is not light
-        if name != "ModuleHost":
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from .modules import ModuleHost
+    def __getattr__(name: str) -> object:  # what is not light is imported when it is asked for
+        from importlib import import_module
 
-        return ModuleHost
+        if name == "panic":
+            return import_module(".panic", __name__)
+        if name == "ModuleHost":
+            return import_module(".modules", __name__).ModuleHost
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), "ModuleHost", "panic"})

@@ -13,11 +13,11 @@ from . import _log
 from ._typing import DataT, EventT
 from .careful import Walk
 from .core import Core
-from .errors import RegistrationVetoedError, VetoError
+from .errors import InvalidTypeError, RegistrationVetoedError, VetoError
 from .filters import NameFilter
 from .results import notifier_to_errno
 from .slots import bare_slot, make_slot
-from .table import Snapshot, Table
+from .table import Snapshot, Table, awaits
 from .walk import drive
 
 if TYPE_CHECKING:
@@ -36,19 +36,21 @@ class Admission(Core[EventT, DataT]):
 
     # Replaying the present state to a newcomer.
 
-    def _hears_replay(self, block: AnyBlock) -> bool:
-        return self._replay is not None and self._table.admits(block)
-
     def _replay_walks(self, block: AnyBlock) -> Iterator[tuple[Walk, DataT]]:
         """Give a walk over nobody but the newcomer, and the data, for each pair that it hears."""
         if self._replay is None:
             return
         alone = Snapshot()
         alone.insert_block(block, bare_slot(block))
-        for event, data in self._replay():
-            if block.hears(event):
-                walk = Walk(self, alone, event, policy=self._errors)
-                yield walk, data
+        for pair in self._replay():
+            if not isinstance(pair, tuple) or len(pair) != 2:  # pyright: ignore[reportUnnecessaryIsInstance, reportUnnecessaryComparison]
+                raise InvalidTypeError(
+                    f"chain {self._name!r}: its replay must give pairs (event, data), not "
+                    f"{type(pair).__name__}"
+                )
+            if block.hears(pair[0]):
+                walk = Walk(self, alone, pair[0], policy=self._errors)
+                yield walk, pair[1]
                 walk.report()
                 self._check_replayed(walk, block)
 
@@ -69,7 +71,7 @@ class Admission(Core[EventT, DataT]):
 
     def _refuse_awaiting(self, block: AnyBlock) -> None:
         """Raise `anyio.WouldBlock` where a replay to this block would have to wait."""
-        if block.is_async or block.thread:
+        if awaits(block):
             from anyio import WouldBlock
 
             raise WouldBlock
@@ -143,22 +145,28 @@ class Admission(Core[EventT, DataT]):
         def without(layers: tuple[Any, ...]) -> tuple[Any, ...]:
             return tuple(one for one in layers if one is not layer)
 
-        refused: list[AnyBlock] = []
-        for block in self._with_filters(without)[1]:
-            if block.is_async or block.thread or self._replay is None:
-                continue
-            try:
-                for walk, data in self._replay_walks(block):
-                    drive(walk, data)
-            except Exception as error:  # leaving a layer must not fail
-                refused.append(block)
-                _log.warn(
-                    "a block stays parked: its replay failed",
-                    chain=self._name,
-                    block=block.name,
-                    error=error,
-                )
-        self._refilter(without, refused)
+        try:
+            refused = [one for one in self._with_filters(without)[1] if not self._replays_well(one)]
+            self._refilter(without, refused)
+        except Exception as error:  # a filter that raises; leaving a layer must not fail
+            self._edit(lambda draft: setattr(draft, "filters", without(draft.filters)))
+            _log.warn("everybody stays parked: a filter failed", chain=self._name, error=error)
+
+    def _replays_well(self, block: AnyBlock) -> bool:
+        """Replay to a block that is admitted again, unless that would wait; say if it may come."""
+        if awaits(block):
+            return True
+        try:
+            self._replay_now(block)
+        except Exception as error:  # leaving a layer must not fail
+            _log.warn(
+                "a block stays parked: its replay failed",
+                chain=self._name,
+                block=block.name,
+                error=error,
+            )
+            return False
+        return True
 
 
 def replace_base(admitted: object) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:

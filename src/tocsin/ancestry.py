@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import gc
 import sys
+from contextlib import AsyncExitStack
 from contextvars import ContextVar
 from types import (
     AsyncGeneratorType,
@@ -28,7 +29,7 @@ from types import (
     GeneratorType,
     MethodType,
 )
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,10 +39,19 @@ if TYPE_CHECKING:
 
     from .table import Snapshot
 
-__all__ = ["HOP", "enclosing_walks", "own_walks", "thread_walks"]
+__all__ = ["HOP", "Hop", "enclosing_walks", "own_walks", "thread_walks"]
 
-HOP: ContextVar[TaskInfo | None] = ContextVar("tocsin_thread_hop", default=None)
-"""The task whose ``thread=True`` callback is running in this worker thread, if any."""
+
+class Hop(NamedTuple):
+    """A task whose ``thread=True`` callback is running in a worker thread."""
+
+    host: TaskInfo
+    outer: Hop | None
+    """The hop in whose thread that task was started."""
+
+
+HOP: ContextVar[Hop | None] = ContextVar("tocsin_thread_hop", default=None)
+"""The innermost hop that led here, if any."""
 
 _SUSPENDABLE: tuple[type[Any], ...] = (CoroutineType, AsyncGeneratorType, GeneratorType)
 
@@ -69,13 +79,14 @@ def enclosing_walks(chain: object, codes: frozenset[CodeType]) -> Iterator[Snaps
     from anyio import get_running_tasks
 
     tasks = {task.id: task for task in get_running_tasks()}
+    hop = HOP.get()
     while child is not None:
         parent = tasks.pop(child.parent_id or 0, None)  # each one at most once
         holder = None
-        if parent is None:
-            parent = _hop_host(child)
-        else:
+        if parent is not None:
             holder = _holder(parent, child)
+        elif hop is not None and _came_from_a_thread(child):
+            parent, hop = hop
         if parent is not None and (holder is not None or child.parent_id is None):
             yield from _suspended_walks(parent, holder, chain, codes)
         child = parent
@@ -118,10 +129,10 @@ def _current_task() -> TaskInfo | None:
         return None
 
 
-def _hop_host(task: TaskInfo) -> TaskInfo | None:
-    """Give the task that waits for the thread which waits for this one in `from_thread.run`."""
+def _came_from_a_thread(task: TaskInfo) -> bool:
+    """Say whether a thread waits for this task, in `from_thread.run` on asyncio."""
     name = getattr(task.coro, "__qualname__", "")
-    return HOP.get() if name.endswith("run_async_from_thread.<locals>.task_wrapper") else None
+    return bool(name.endswith("run_async_from_thread.<locals>.task_wrapper"))
 
 
 def _walked(frame: FrameType | None, chain: object, codes: frozenset[CodeType]) -> Snapshot | None:
@@ -163,18 +174,25 @@ def _holder(parent: TaskInfo, child: TaskInfo) -> Any:
 
 
 def _groups_of(suspended: Any) -> Iterator[Any]:
-    """Give the async context managers that a suspended coroutine is inside of."""
+    """Give the async context managers that a suspended coroutine is inside of.
+
+    An exit stack counts also where only a variable holds it, and what a manager of the user's own
+    keeps in its attributes counts as entered by it.
+    """
     frame = _frame_of(suspended)
     if frame is not None and frame.f_code.co_name == "__aexit__":
         yield from _within(frame.f_locals.get("self"))
     for one in gc.get_referents(suspended):
         if isinstance(one, MethodType) and one.__name__ == "__aexit__":
             yield from _within(one.__self__)
+        elif isinstance(one, AsyncExitStack):
+            yield from _within(one)
 
 
 def _within(manager: Any) -> Iterator[Any]:
     """Give a context manager, and those that it has entered on somebody's behalf."""
     yield manager
+    yield from getattr(manager, "__dict__", {}).values()
     generator = getattr(manager, "gen", None)
     if isinstance(generator, AsyncGeneratorType):
         yield from _groups_of(generator)

@@ -5,39 +5,34 @@ Owns the event loop that the chain belongs to, and the waiting for walks that ar
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from ._typing import DataT, EventT
 from .admission import replace_base
-from .ancestry import enclosing_walks
 from .base import Chain
-from .errors import InvalidValueError, WouldDeadlockError
-from .locks import GracePeriods
+from .errors import InvalidValueError, NotRegisteredError
 from .loops import LoopBinding
 from .pacing import CHECKPOINT_EVERY, Paced
 from .report import ChainStatistics
-from .walk import ASYNC_WALKS, AsyncCalls, adrive
+from .waits import Awaited
+from .walk import AsyncCalls, adrive
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+    from collections.abc import AsyncGenerator, Callable, Iterable
     from contextlib import AbstractAsyncContextManager
-    from typing import NoReturn, Unpack
+    from typing import Unpack
 
     from ._typing import AnyResult
     from .block import AnyBlock, BlockOptions, NotifierBlock
-    from .table import Snapshot
 
 __all__ = ["REPLAYS", "AsyncChain"]
 
 
-class AsyncChain(Chain[EventT, DataT], Paced, AsyncCalls[EventT, DataT]):
+class AsyncChain(Awaited, Paced, Chain[EventT, DataT], AsyncCalls[EventT, DataT]):
     """What `BlockingChain` and `SrcuChain` share. Not for direct use."""
 
     __slots__ = ("_binding", "_budget", "_checkpoint_every", "_grace", "_turns", "_waiting")
-
-    _waiting: int
-    """Not zero while somebody waits for a walk to end."""
 
     def __init__(
         self,
@@ -54,8 +49,7 @@ class AsyncChain(Chain[EventT, DataT], Paced, AsyncCalls[EventT, DataT]):
                 f"chain {name!r}: checkpoint_every must be an int above 0, not {checkpoint_every!r}"
             )
         self._binding = LoopBinding()
-        self._grace = GracePeriods(self._changed)
-        self._waiting = 0
+        self._start_waits()
         self._start_budget(checkpoint_every)
 
     def _published(self) -> None:
@@ -92,15 +86,6 @@ class AsyncChain(Chain[EventT, DataT], Paced, AsyncCalls[EventT, DataT]):
     def _wake(self) -> None:
         self._grace.wake()
 
-    def _would_deadlock(self, what: str, instead: str) -> NoReturn:
-        raise WouldDeadlockError(
-            f"{what} chain {self._name!r} would wait for the walk that this code runs in; {instead}"
-        )
-
-    def _enclosing(self) -> Iterator[Snapshot]:
-        """Give the snapshots of this chain's walks that wait for the running code."""
-        return enclosing_walks(self, ASYNC_WALKS)
-
     async def synchronize(self) -> None:
         """Return when every walk that was running when this was called has ended.
 
@@ -117,23 +102,28 @@ class AsyncChain(Chain[EventT, DataT], Paced, AsyncCalls[EventT, DataT]):
 
     # Registering and unregistering.
 
+    async def _require_paced(self, block: AnyBlock) -> None:
+        """Like `_require`; a caller that tries for ever still yields (D11)."""
+        try:
+            self._require(block)
+        except NotRegisteredError:
+            await self._pace()
+            raise
+
     async def _register(
         self, target: Any, options: BlockOptions, *, unique_priority: bool
     ) -> AnyBlock:
         """Register, waiting for nothing but a replay to an async callback."""
         block = self._coerce(target, options)
-        scope = self._begin(block, unique_priority=unique_priority)
+        claim = self._begin(block, unique_priority=unique_priority)
         try:
-            await self._replay_to(block)
-            self._join(block, scope, unique_priority=unique_priority)
+            if claim.admitted:
+                await self._replay_each(block)
+            self._join(claim)
         except BaseException:
             self._abandon(block)
             raise
         return block
-
-    async def _replay_to(self, block: AnyBlock) -> None:
-        if self._hears_replay(block):
-            await self._replay_each(block)
 
     async def _replay_each(self, block: AnyBlock) -> None:
         for walk, data in self._replay_walks(block):
@@ -152,24 +142,6 @@ class AsyncChain(Chain[EventT, DataT], Paced, AsyncCalls[EventT, DataT]):
         layers = replace_base(self._check_filter(admitted))
         await self._replay_to_admitted(layers)
         self._refilter(layers)
-
-    def _may_be_running(self, block: AnyBlock) -> bool:
-        return bool(self._table.readers_of(block))
-
-    def _refuse_own_walk(
-        self,
-        block: AnyBlock,
-        what: str = "unregistering from",
-        instead: str = "use unregister_nosync()",
-    ) -> None:
-        """Refuse to wait for a walk that may hold the block and that this code runs in."""
-        holders = self._table.readers_of(block)
-        if holders and any(one is items for items in self._enclosing() for one in holders):
-            self._would_deadlock(what, instead)
-
-    async def _wait_for(self, block: AnyBlock) -> None:
-        self._refuse_own_walk(block)
-        await self._grace.wait(self._table.readers_of(block))
 
     async def _unregister_and_wait(self, block: AnyBlock) -> None:
         """Take a block off and know that it is not running, as a scope wants it."""
@@ -199,7 +171,7 @@ class AsyncChain(Chain[EventT, DataT], Paced, AsyncCalls[EventT, DataT]):
             yield block
         finally:
             try:
-                if self._table.has(block):
+                with suppress(NotRegisteredError):
                     await me.unregister(block)
             finally:
                 self._take_off(block)

@@ -3,13 +3,13 @@
 Owns registration: the checks before it, and the claim on a block. Decides in sync functions; what
 waits, and for whom, is the flavours' business.
 
-Invariant: a block whose ``_chain`` is this one is in the table, or a registration of it is under
+Invariant: a block that this chain has claimed is in the table, or a registration of it is under
 way.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from ._typing import DataT, EventT
 from .admission import Admission
@@ -41,6 +41,18 @@ if TYPE_CHECKING:
 __all__ = ["Chain"]
 
 
+class Claim(NamedTuple):
+    """A registration under way: whoever made it either joins or abandons the block."""
+
+    block: AnyBlock
+    scope: Scope | None
+    """Who will own the block."""
+    filters: tuple[object, ...]
+    """The filter layers that were asked."""
+    admitted: bool
+    unique_priority: bool
+
+
 class Chain(Admission[EventT, DataT]):
     """What the four flavours share. Not for direct use."""
 
@@ -60,22 +72,21 @@ class Chain(Admission[EventT, DataT]):
     def _check_allowed(self, block: AnyBlock) -> None:
         """Refuse a block whose options make no sense on this flavour."""
 
-    def _begin(self, block: AnyBlock, *, unique_priority: bool) -> Scope | None:
-        """Claim a block for this chain, or say why not; give the scope that will own it.
-
-        Whoever claimed a block either joins or abandons it.
-        """
+    def _begin(self, block: AnyBlock, *, unique_priority: bool) -> Claim:
+        """Claim a block for this chain, or say why not."""
         scope, me = ambient_scope(), self._me
-        if block._chain is None:
-            block._chain = me  # no call since the test: of two threads, one claims it
+        if block._nb_chain is None:
+            block._nb_chain = me  # no call since the test: of two threads, one claims it
         else:
             self._refuse_claimed(block, unique_priority=unique_priority)
         try:
-            self._check_place(self._table, block, unique_priority=unique_priority)
+            table = self._table
+            claim = Claim(block, scope, table.filters, table.admits(block), unique_priority)
+            self._check_priority(table, claim)
         except BaseException:
-            block._chain = None
+            block._nb_chain = None
             raise
-        return scope
+        return claim
 
     def _refuse_claimed(self, block: AnyBlock, *, unique_priority: bool) -> None:
         peer = self._table.first_of_priority(block.priority)
@@ -99,21 +110,23 @@ class Chain(Admission[EventT, DataT]):
             block=block,
         )
 
-    def _check_place(self, table: Table, block: AnyBlock, *, unique_priority: bool) -> bool:
-        """Say whether the block would be active, or raise when its priority is taken."""
-        if not table.admits(block):
-            return False
-        peer = table.first_of_priority(block.priority) if unique_priority else None
-        if peer is not None:
-            raise self._priority_in_use(block, peer)
-        return True
+    def _check_priority(self, table: Table, claim: Claim) -> None:
+        """Raise when the block would be active and somebody has the priority it wants alone."""
+        if claim.admitted and claim.unique_priority:
+            peer = table.first_of_priority(claim.block.priority)
+            if peer is not None:
+                raise self._priority_in_use(claim.block, peer)
 
-    def _join(self, block: AnyBlock, scope: Scope | None, *, unique_priority: bool) -> None:
+    def _join(self, claim: Claim) -> None:
         """Put a claimed block on the chain."""
+        block, scope, filters = claim.block, claim.scope, claim.filters
 
         def add(draft: Table) -> None:
-            block._sequence = next(self._sequence)
-            if self._check_place(draft, block, unique_priority=unique_priority):
+            # The filter is asked once, unless it was replaced meanwhile.
+            admitted = claim.admitted if draft.filters is filters else draft.admits(block)
+            block._nb_sequence = next(self._sequence)
+            if admitted:
+                self._check_priority(draft, claim)
                 draft.add(block, make_slot(block, self._take_off))
             else:
                 draft.park(block)
@@ -127,18 +140,18 @@ class Chain(Admission[EventT, DataT]):
                 raise
 
     def _abandon(self, block: AnyBlock) -> None:
-        block._chain = None
+        block._nb_chain = None
 
     def _register_now(
         self, target: Any, options: BlockOptions, *, unique_priority: bool
     ) -> AnyBlock:
         """Register without waiting for anything."""
         block = self._coerce(target, options)
-        scope = self._begin(block, unique_priority=unique_priority)
+        claim = self._begin(block, unique_priority=unique_priority)
         try:
-            if self._hears_replay(block):
+            if claim.admitted:
                 self._replay_now(block)
-            self._join(block, scope, unique_priority=unique_priority)
+            self._join(claim)
         except BaseException:
             self._abandon(block)
             raise
@@ -182,6 +195,6 @@ def _as_block(target: Any, options: BlockOptions) -> AnyBlock:
             f"block {block.name!r} has its own options; "
             f"give {', '.join(options)} to NotifierBlock instead"
         )
-    if not hasattr(block, "_rest"):
+    if not hasattr(block, "_nb_rest"):
         raise InvalidTypeError(f"{type(block).__name__}.__init__() must call super().__init__()")
     return block

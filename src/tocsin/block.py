@@ -1,25 +1,22 @@
 """`NotifierBlock`: one subscriber, its name, its priority and its options.
 
-Owns what a subscriber is and how to tell it from its callable: name, colour (sync or async),
-whether it can take an event and data. Knows no chain: the fields behind ``chain`` and ``owner`` are
-written by chains and scopes.
+Owns what a subscriber is. Knows no chain: the fields behind ``chain`` and ``owner`` are written by
+chains and scopes.
 
-Nothing here imports ``inspect``, which costs more than the rest of Tocsin: a function's code object
-says all that is needed.
+Its slots begin with ``_nb_`` so that any other attribute is free for a subclass.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, cast
 
 from ._typing import DataT_contra, EventT_contra, Generic, ResultT_co
+from .callables import default_name, is_async_callable, why_not_callable
 from .errors import InvalidTypeError, InvalidValueError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import CodeType
     from typing import TypeAlias, Unpack
 
     from .protocol import AnyChain
@@ -27,13 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["AnyBlock", "BlockOptions", "NotifierBlock", "block"]
 
-_VARARGS, _GENERATOR, _COROUTINE, _ITERABLE_COROUTINE, _ASYNC_GENERATOR = (
-    0x4,
-    0x20,
-    0x80,
-    0x100,
-    0x200,
-)
 _NOT_IN_NAMES = frozenset(",:*?[]")
 _NO_DATA: Any = None
 
@@ -87,20 +77,20 @@ class NotifierBlock(Generic[EventT_contra, DataT_contra, ResultT_co]):
 
     __slots__ = (
         "__weakref__",
-        "_callback",
-        "_chain",
-        "_name",
-        "_owner",
-        "_priority",
-        "_rest",
-        "_sequence",
+        "_nb_callback",
+        "_nb_chain",
+        "_nb_name",
+        "_nb_owner",
+        "_nb_priority",
+        "_nb_rest",
+        "_nb_sequence",
     )
 
     # Written by the chain alone: the chain that has claimed the block, and its place in the order
     # of registration there. Written by scopes alone: who will unregister it.
-    _chain: AnyChain | None
-    _sequence: int
-    _owner: Scope | None
+    _nb_chain: AnyChain | None
+    _nb_sequence: int
+    _nb_owner: Scope | None
 
     def __init__(
         self,
@@ -114,22 +104,34 @@ class NotifierBlock(Generic[EventT_contra, DataT_contra, ResultT_co]):
         thread: bool = False,
         is_async: bool | None = None,
     ) -> None:
-        self._callback = callback
-        self._name = name
-        self._priority = priority
-        self._chain = self._owner = None
-        self._sequence = -1
-        target = self._check_target(callback)
+        self._nb_callback = callback
+        self._nb_name = name
+        self._nb_priority = priority
+        self._nb_chain = self._nb_owner = None
+        self._nb_sequence = -1
+        target = self._nb_check_target(callback)
         if is_async is None:
-            is_async = _is_async(target)
-        self._check_name_and_priority(name, priority)
+            is_async = (
+                target.is_async if isinstance(target, NotifierBlock) else is_async_callable(target)
+            )
+        self._nb_check_name_and_priority(name, priority)
         if events is None and timeout is None and not (once or thread):
-            self._rest = _PLAIN[bool(is_async)]
+            self._nb_rest = _PLAIN[bool(is_async)]
         else:
-            self._rest = _Rest(_event_set(events), once, timeout, thread, bool(is_async))
-            self._check_rest()
+            self._nb_rest = _Rest(_event_set(events), once, timeout, thread, bool(is_async))
+            self._nb_check_rest()
 
-    def _check_target(self, callback: object) -> Callable[..., object]:
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        """Refuse options as class attributes: they would be ignored."""
+        super().__init_subclass__(**arguments)
+        hidden = BlockOptions.__annotations__.keys() & vars(cls).keys()
+        if hidden:
+            raise InvalidTypeError(
+                f"{cls.__name__} defines {', '.join(sorted(hidden))}, which are options of a "
+                f"block; pass them to super().__init__() instead"
+            )
+
+    def _nb_check_target(self, callback: object) -> Callable[..., object]:
         overridden = type(self).notifier_call is not NotifierBlock.notifier_call
         if overridden == (callback is not None):
             raise InvalidTypeError(
@@ -143,7 +145,7 @@ class NotifierBlock(Generic[EventT_contra, DataT_contra, ResultT_co]):
             raise InvalidTypeError(f"a callback must be callable, not {type(target).__name__}")
         return target
 
-    def _check_name_and_priority(self, name: object, priority: object) -> None:
+    def _nb_check_name_and_priority(self, name: object, priority: object) -> None:
         if name is not None:
             check_name(name)
         if not isinstance(priority, int) or isinstance(priority, bool):
@@ -151,8 +153,10 @@ class NotifierBlock(Generic[EventT_contra, DataT_contra, ResultT_co]):
                 f"the priority of block {self.name!r} must be an int, not {type(priority).__name__}"
             )
 
-    def _check_rest(self) -> None:
-        _, _, timeout, thread, is_async = self._rest
+    def _nb_check_rest(self) -> None:
+        _, once, timeout, thread, is_async = self._nb_rest
+        if not isinstance(once, bool) or not isinstance(thread, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidTypeError(f"once and thread of block {self.name!r} must be True or False")
         if thread and is_async:
             raise InvalidValueError(f"block {self.name!r}: thread=True is for a sync callback")
         if timeout is None:
@@ -170,7 +174,7 @@ class NotifierBlock(Generic[EventT_contra, DataT_contra, ResultT_co]):
 
     def notifier_call(self, event: EventT_contra, data: DataT_contra) -> ResultT_co:
         """Run the callback; a subclass defines this instead of passing one."""
-        callback = cast("Callable[[EventT_contra, DataT_contra], ResultT_co]", self._callback)
+        callback = cast("Callable[[EventT_contra, DataT_contra], ResultT_co]", self._nb_callback)
         return callback(event, data)
 
     def __call__(self, event: EventT_contra, data: DataT_contra = _NO_DATA) -> ResultT_co:
@@ -180,71 +184,71 @@ class NotifierBlock(Generic[EventT_contra, DataT_contra, ResultT_co]):
     @property
     def callback(self) -> Callable[[EventT_contra, DataT_contra], ResultT_co]:
         """What is called: the callback that was passed, or the subclass's ``notifier_call``."""
-        return self._callback if self._callback is not None else self.notifier_call
+        return self._nb_callback if self._nb_callback is not None else self.notifier_call
 
     @property
     def name(self) -> str:
         """The name that filters, errors and logs use."""
-        if self._name is not None:
-            return self._name
-        return _default_name(self._named())
+        if self._nb_name is not None:
+            return self._nb_name
+        return default_name(self._nb_named())
 
     @property
     def qualified_name(self) -> str:
         """``module:name``, where the module is the one that defines the callback."""
-        return f"{getattr(self._named(), '__module__', None) or '?'}:{self.name}"
+        return f"{getattr(self._nb_named(), '__module__', None) or '?'}:{self.name}"
 
-    def _named(self) -> object:
-        return self._callback if self._callback is not None else type(self)
+    def _nb_named(self) -> object:
+        return self._nb_callback if self._nb_callback is not None else type(self)
 
     @property
     def priority(self) -> int:
         """Higher runs first."""
-        return self._priority
+        return self._nb_priority
 
     @property
     def events(self) -> frozenset[object] | None:
         """The events that the callback hears, or ``None`` for all."""
-        return self._rest.events
+        return self._nb_rest.events
 
     @property
     def once(self) -> bool:
         """Whether the callback runs at most once per registration."""
-        return self._rest.once
+        return self._nb_rest.once
 
     @property
     def timeout(self) -> float | None:
         """Seconds that the async callback may take, or ``None`` for no bound."""
-        return self._rest.timeout
+        return self._nb_rest.timeout
 
     @property
     def thread(self) -> bool:
         """Whether the callback runs in a worker thread."""
-        return self._rest.thread
+        return self._nb_rest.thread
 
     @property
     def is_async(self) -> bool:
         """Whether the callback gives an awaitable."""
-        return self._rest.is_async
+        return self._nb_rest.is_async
 
     @property
     def chain(self) -> AnyChain | None:
         """The chain that the block is on, parked or not."""
-        return self._chain
+        return self._nb_chain
 
     @property
     def is_parked(self) -> bool:
         """Whether the block is on a chain whose filter leaves it out."""
-        return self._chain is not None and any(self is block for block in self._chain.parked)
+        return self._nb_chain is not None and any(self is block for block in self._nb_chain.parked)
 
     @property
     def owner(self) -> Scope | None:
         """The scope that will unregister the block, if one owns it."""
-        return self._owner
+        return self._nb_owner
 
     def hears(self, event: object) -> bool:
         """Say whether the block wants this event."""
-        events = self._rest.events
+        events = self._nb_rest.events
         if events is None:
             return True
         try:
@@ -253,8 +257,8 @@ class NotifierBlock(Generic[EventT_contra, DataT_contra, ResultT_co]):
             return any(event == one for one in events)
 
     def __repr__(self) -> str:
-        where = "" if self._chain is None else f" on {self._chain.name!r}"
-        return f"<{type(self).__name__} {self.name!r} priority={self._priority}{where}>"
+        where = "" if self._nb_chain is None else f" on {self._nb_chain.name!r}"
+        return f"<{type(self).__name__} {self.name!r} priority={self._nb_priority}{where}>"
 
 
 if TYPE_CHECKING:
@@ -298,7 +302,7 @@ def check_options(target: object, options: BlockOptions) -> None:
     unknown = options.keys() - BlockOptions.__annotations__.keys()
     if unknown:
         raise InvalidTypeError(
-            f"block {_default_name(target)!r} was given unknown options: "
+            f"block {default_name(target)!r} was given unknown options: "
             f"{', '.join(sorted(unknown))}; there are {', '.join(BlockOptions.__annotations__)}"
         )
 
@@ -316,22 +320,9 @@ def check_name(name: object) -> None:
 
 def check_signature(block: AnyBlock) -> None:
     """Raise `TypeError` when the callback plainly cannot take an event and data."""
-    callback = block.callback
-    found = _code_of(callback)
-    if found is None:
-        return
-    code, defaults, keyword_defaults, bound = found
-    if code.co_flags & (_GENERATOR | _ASYNC_GENERATOR) and not code.co_flags & _ITERABLE_COROUTINE:
-        raise InvalidTypeError(
-            f"the callback of block {block.name!r} is a generator function: it never runs"
-        )
-    most = code.co_argcount - bound
-    required_keywords = code.co_kwonlyargcount > keyword_defaults
-    if most - defaults > 2 or (most < 2 and not code.co_flags & _VARARGS) or required_keywords:
-        raise InvalidTypeError(
-            f"the callback of block {block.name!r}{where(block)} cannot be called as "
-            f"callback(event, data)"
-        )
+    why = why_not_callable(block.callback)
+    if why is not None:
+        raise InvalidTypeError(f"the callback of block {block.name!r} {why}{where(block)}")
 
 
 def where(block: AnyBlock) -> str:
@@ -340,13 +331,6 @@ def where(block: AnyBlock) -> str:
     if code is None or code.co_name != "<lambda>":
         return ""
     return f" ({code.co_filename}:{code.co_firstlineno})"
-
-
-def _default_name(named: object) -> str:
-    qualname = getattr(named, "__qualname__", None)
-    if not isinstance(qualname, str):
-        qualname = type(named).__qualname__
-    return qualname.rpartition("<locals>.")[2]
 
 
 def _event_set(events: object) -> frozenset[object] | None:
@@ -358,38 +342,3 @@ def _event_set(events: object) -> frozenset[object] | None:
         return frozenset((events,))
     except TypeError as error:
         raise InvalidTypeError(f"events must be hashable, they are looked up: {error}") from None
-
-
-def _is_async(callback: Callable[..., object]) -> bool:
-    """Tell an async callable by its code's flags, as `inspect` would, without importing it."""
-    while isinstance(callback, functools.partial):
-        callback = cast("functools.partial[object]", callback).func
-    if isinstance(callback, NotifierBlock):
-        return callback.is_async
-    # inspect.markcoroutinefunction() leaves a bare object; a mock has anything, but no such thing.
-    if type(getattr(callback, "_is_coroutine_marker", None)) is object:
-        return True
-    function, _ = _function_of(callback)
-    flags = getattr(getattr(function, "__code__", None), "co_flags", 0)
-    return bool(flags & (_COROUTINE | _ITERABLE_COROUTINE))
-
-
-def _function_of(callback: object) -> tuple[object, int]:
-    """Find the function behind a callable, and how many of its arguments are bound already."""
-    if not hasattr(callback, "__code__") and not isinstance(callback, type):
-        callback = cast("Any", callback).__call__
-    function: object = getattr(callback, "__func__", callback)
-    return function, int(function is not callback)
-
-
-def _code_of(callback: object) -> tuple[CodeType, int, int, int] | None:
-    """Find code, numbers of defaults and of bound arguments; ``None`` where nothing is plain."""
-    from types import CodeType
-
-    function, bound = _function_of(callback)
-    code = getattr(function, "__code__", None)
-    if type(code) is not CodeType:  # a mock's is none, though it says so
-        return None
-    defaults: tuple[object, ...] = getattr(function, "__defaults__", None) or ()
-    keyword_defaults: dict[str, object] = getattr(function, "__kwdefaults__", None) or {}
-    return code, len(defaults), len(keyword_defaults), bound

@@ -14,11 +14,12 @@ entry for each callback that was entered.
 from __future__ import annotations
 
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, cast
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any
 
 from . import _log
 from .block import where
-from .errors import InvalidResultError, RollbackError, VetoError
+from .errors import InvalidResultError, InvalidTypeError, RollbackError, VetoError
 from .report import BlockCall, CallReport
 from .results import NOTIFY_BAD, NOTIFY_DONE, NOTIFY_STOP_MASK, NotifyResult
 from .table import Skipped
@@ -54,6 +55,10 @@ class Walk:
         result: int | None = None,
         defer: bool = False,
     ) -> None:
+        if not isinstance(limit, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidTypeError(
+                f"chain {chain.name!r}: limit must be an int, not {type(limit).__name__}"
+            )
         self.chain = chain
         self.items = items
         self.event = event
@@ -199,40 +204,48 @@ class Walk:
         """End a robust call: give its report, or raise as the policy says."""
         if undone is None:
             return self.report()
-        passes = self.failure is not None and not isinstance(self.failure, Exception)
-        if passes or self._policy == "isolate":
-            self._warn_rollback(undone)  # who cancels does not look at notes
-        if passes or (self.failure is not None and self._policy == "raise"):
-            raise self._give_failure(undone)
-        if self._policy == "isolate":
-            if self.failure is not None:
-                warn_isolated(self.chain, self.block, self.failure)
-        elif isinstance(self.failure, Exception):
-            raise ExceptionGroup(
-                f"a robust call of chain {self.chain.name!r} failed",
-                [self.failure, *undone.failures],
-            )
-        elif undone.failures:
-            raise RollbackError(
-                f"a call of chain {self.chain.name!r} was stopped, and its rollback failed",
-                undone.failures,
-                self.result,
-            )
-        return self.report(call.block for call in undone.calls)
+        failure, self.failure = self.failure, None
+        try:
+            if failure is not None:
+                self._surface(failure, undone)
+            elif undone.failures:
+                raise RollbackError(
+                    f"a call of chain {self.chain.name!r} was stopped, and its rollback failed",
+                    undone.failures,
+                    self.result,
+                )
+            return self.report(call.block for call in undone.calls)
+        finally:
+            del failure, undone, self  # a traceback may hold this frame
 
-    def _give_failure(self, undone: Walk) -> BaseException:
-        """Give the failure away, with the rollback's as notes; no frame may keep it as well."""
-        failure, self.failure = cast("BaseException", self.failure), None
-        self.calls.clear()
-        if isinstance(failure, Exception):
+    def _surface(self, failure: BaseException, undone: Walk) -> None:
+        """Let out what ended the first pass; with ``isolate`` it is only logged."""
+        try:
+            if not isinstance(failure, Exception):
+                undone.warn_failures()  # who cancels does not look at notes
+                self.calls.clear()
+                raise failure
+            if self._policy == "collect":
+                raise ExceptionGroup(
+                    f"a robust call of chain {self.chain.name!r} failed",
+                    [failure, *undone.failures],
+                )
+            if self._policy == "isolate":
+                warn_isolated(self.chain, self.block, failure)
+                undone.warn_failures()
+                return
             for error in undone.failures:
                 note = f"in the rollback, {type(error).__name__} was {error.__notes__[-1]}"
                 failure.add_note(note)
-        return failure
+            self.calls.clear()
+            raise failure
+        finally:
+            del failure, undone, self  # a traceback may hold this frame
 
-    def _warn_rollback(self, undone: Walk) -> None:
-        for call in undone.calls:
-            if any(call.exception is error for error in undone.failures):
+    def warn_failures(self) -> None:
+        """Log what raised in a rollback."""
+        for call in self.calls:
+            if any(call.exception is error for error in self.failures):
                 warn_isolated(self.chain, call.block, call.exception)
 
 
@@ -246,9 +259,8 @@ def invalid_result(chain: Named, block: AnyBlock, result: object) -> InvalidResu
     hint = "give an int, such as NOTIFY_OK, or None"
     if hasattr(result, "__await__"):
         hint = "make the callback async def, or pass is_async=True on a chain that awaits"
-        close = getattr(result, "close", None)
-        if close is not None:
-            close()
+        if isinstance(result, CoroutineType):
+            result.close()
     return InvalidResultError(
         f"block {block.name!r}{where(block)} on chain {chain.name!r} gave "
         f"{type(result).__name__}, which is no result; {hint}"
@@ -272,10 +284,12 @@ def note_failure(chain: Named, items: Snapshot, position: int, error: Exception)
     if isinstance(error, RecursionError) and hasattr(error, "__notes__"):
         return
     block = items.blocks[position]
-    error.add_note(
+    note = (
         f"raised by block {block.name!r}{where(block)} of chain {chain.name!r}, "
         f"priority {block.priority}, position {position + 1} of {len(items)}"
     )
+    if note not in getattr(error, "__notes__", ()):  # one exception may be raised again and again
+        error.add_note(note)
 
 
 def warn_isolated(chain: Named, block: AnyBlock, error: BaseException | None) -> None:

@@ -34,6 +34,7 @@ from .guards import Graced, Guarded
 from .pacing import CHECKPOINT_EVERY, Paced
 from .raw_calls import RawCalls
 from .sync_base import SyncChain, wait_for_threads
+from .waits import Awaited
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -176,7 +177,7 @@ class BlockingChain(Guarded[EventT, DataT]):
         has to wait. Source: ``blocking_notifier_chain_unregister()``.
         """
         self._bind()
-        self._require(block)
+        await self._require_paced(block)
         self._refuse_any_walk("unregistering from", "use unregister_nosync()")
         try:
             await self._rwlock.acquire_write()
@@ -221,21 +222,28 @@ class BlockingChain(Guarded[EventT, DataT]):
             self._set_filter_now(filter)
 
 
-class RawChain(Paced, SyncChain[EventT, DataT], RawCalls[EventT, DataT]):
+class RawChain(Awaited, Paced, SyncChain[EventT, DataT], RawCalls[EventT, DataT]):
     """No protection of its own: the caller holds whatever lock is needed.
 
     `call` runs sync callbacks; `acall` and its kin are the async walk over both kinds. Every member
     is legal inside a callback. Source: ``struct raw_notifier_head``.
     """
 
-    __slots__ = ("_budget", "_checkpoint_every", "_turns", "_waiting")
+    __slots__ = ("_budget", "_checkpoint_every", "_grace", "_turns", "_waiting")
 
     def _set_up(self) -> None:
-        self._waiting = 0  # nobody ever waits for a walk here
+        self._start_waits()
         self._start_budget(CHECKPOINT_EVERY)
 
     def _published(self) -> None:
         self._set_turns(self._left)
+
+    def _refuse_awaiting(self, block: AnyBlock) -> None:
+        if block.is_async:
+            raise AsyncCallbackError(
+                f"block {block.name!r} is async, and a RawChain cannot await its replay: chain "
+                f"{self._name!r} has one; register it on a chain without, or on a SrcuChain"
+            )
 
     def register(
         self,
@@ -246,8 +254,8 @@ class RawChain(Paced, SyncChain[EventT, DataT], RawCalls[EventT, DataT]):
     ) -> NotifierBlock[EventT, DataT, AnyResult]:
         """Put a block, or a callback with block options, on the chain; give its block.
 
-        An async callback is for `acall`. On a chain with a replay it cannot be registered: that
-        would have to wait (`anyio.WouldBlock`). Else as `AtomicChain.register`.
+        An async callback is for `acall`; on a chain with a replay it is an `AsyncCallbackError`,
+        since nobody could await that. Else as `AtomicChain.register`.
         Source: ``raw_notifier_chain_register()``.
         """
         return self._register_now(target, options, unique_priority=unique_priority)
@@ -304,7 +312,7 @@ class SrcuChain(Graced[EventT, DataT]):
         Source: ``srcu_notifier_chain_unregister()``.
         """
         self._bind()
-        self._require(block)
+        await self._require_paced(block)
         self._refuse_own_walk(block)
         self._remove(block)
         await self._wait_for(block)

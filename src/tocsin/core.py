@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ._typing import DataT, EventT, Generic
 from .block import NotifierBlock
+from .callables import default_name, is_async_callable
 from .careful import POLICIES
 from .errors import InvalidTypeError, InvalidValueError, NotRegisteredError
 from .filters import NameFilterBase
@@ -165,6 +166,11 @@ class Core(Generic[EventT, DataT]):
                 f"chain {self._name!r}: a filter must be a NameFilter or another callable, not "
                 f"{type(admitted).__name__}; did you mean NameFilter.parse(...)?"
             )
+        if admitted is not None and is_async_callable(admitted):
+            raise InvalidTypeError(
+                f"chain {self._name!r}: a filter is asked while the table is written, so it cannot "
+                f"be async"
+            )
         return admitted
 
     # Unregistering.
@@ -173,8 +179,8 @@ class Core(Generic[EventT, DataT]):
         """Raise `NotRegisteredError` unless the block is on this chain."""
         if not isinstance(block, NotifierBlock):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise NotRegisteredError(
-                f"{block!r} is no block, so it cannot be unregistered from chain {self._name!r}; "
-                f"keep the block that register gave you",
+                f"{default_name(block)} is no block, so it cannot be unregistered from chain "
+                f"{self._name!r}; keep the block that register gave you",
                 chain=self._me,
                 block=block,
             )
@@ -200,7 +206,7 @@ class Core(Generic[EventT, DataT]):
             draft.discard(block)
 
         self._edit(discard, gone=(block,))
-        block._chain = None
+        block._nb_chain = None
         if block.owner is not None:
             block.owner.left(block, self._me)
 

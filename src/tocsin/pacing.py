@@ -1,4 +1,4 @@
-"""The checkpoint budget: how often an awaited method yields to the event loop (D11).
+"""Entering an async walk, and the checkpoint budget: how often that yields to the loop (D11).
 
 A checkpoint costs more than most calls, so it is taken in one of ``checkpoint_every`` awaited
 methods of a chain, before anything else is done. The budget is an iterator that gives the present
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from .loops import running_loop
 
 if TYPE_CHECKING:
-    from .table import Table
+    from .table import Snapshot, Table
 
 __all__ = ["CHECKPOINT_EVERY", "Paced"]
 
@@ -36,6 +36,9 @@ class Paced:
         _turns: repeat[Table]
         _budget: int  # what is left of the budget while the gate is closed
         _checkpoint_every: int
+        _waiting: int
+
+        def _reader_left(self) -> None: ...
 
     def _start_budget(self, checkpoint_every: int) -> None:
         self._checkpoint_every = checkpoint_every
@@ -82,3 +85,27 @@ class Paced:
 
     def _bind(self) -> None:
         """See that this is the chain's event loop."""
+
+    async def _begin_walk(self, event: object) -> Snapshot:
+        """Enter a careful walk: the reader is counted when this returns."""
+        for table in self._turns:  # noqa: B007
+            break
+        else:
+            table = await self._enter()
+        items = self._route(table, event)
+        items.readers += 1
+        return items
+
+    def _route(self, table: Table, event: object) -> Snapshot:
+        """Give the snapshot for an event; one that cannot be compared gives its turn back."""
+        try:
+            return table.route(event)
+        except BaseException:
+            if self._waiting:
+                self._reader_left()
+            raise
+
+    def _end_walk(self, items: Snapshot) -> None:
+        items.readers -= 1
+        if self._waiting:
+            self._reader_left()

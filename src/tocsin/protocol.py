@@ -53,6 +53,11 @@ class AnyChain(Named, Protocol):
         ...
 
     @property
+    def errors(self) -> str:
+        """What becomes of a callback's exception: ``raise``, ``collect`` or ``isolate``."""
+        ...
+
+    @property
     def is_empty(self) -> bool:
         """Whether no block is active."""
         ...
@@ -65,6 +70,10 @@ class AnyChain(Named, Protocol):
         **options: Unpack[BlockOptions],
     ) -> AnyBlock:
         """Register at once, or raise `anyio.WouldBlock`."""
+        ...
+
+    def subscriber(self, *callback: Any, **options: Any) -> Any:
+        """Register the decorated function, with or without parentheses."""
         ...
 
     def unregister_nowait(self, block: AnyBlock) -> None:

@@ -74,7 +74,3 @@ class RawCalls(Generic[EventT, DataT]):
         return await AsyncCalls.call_robust_report(
             cast("Any", self), event, rollback_event, data, reverse=reverse
         )
-
-    # What the async walk asks of a chain; it is the same code, and needs these alone.
-    _begin_walk = AsyncCalls._begin_walk
-    _end_walk = AsyncCalls._end_walk

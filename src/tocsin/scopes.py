@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 from weakref import ref
 
 from .block import NotifierBlock
+from .callables import default_name
 from .errors import InvalidTypeError, InvalidValueError, NotRegisteredError, ScopeClosedError
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ class Scope:
         self.check_open()
         if not isinstance(block, NotifierBlock):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidTypeError(
-                f"scope {self.name!r} cannot adopt {block!r}: it is no block; "
+                f"scope {self.name!r} cannot adopt {default_name(block)}: it is no block; "
                 f"adopt the block that register gave you"
             )
         if block.chain is None:
@@ -129,7 +130,7 @@ class Scope:
             )
         if block.owner is not None:
             block.owner.forget(block)
-        block._owner = self
+        block._nb_owner = self
         self._blocks[id(block)] = block
         if self._closed:  # meanwhile, by another thread, which may have missed the block
             self.forget(block)
@@ -138,7 +139,7 @@ class Scope:
     def forget(self, block: AnyBlock) -> None:
         """Let go of a block, which stays where it is. Unregistering does this by itself."""
         if self._blocks.pop(id(block), None) is not None:
-            block._owner = None
+            block._nb_owner = None
 
     def left(self, block: AnyBlock, chain: AnyChain) -> None:
         """Let go of a block that a chain took off; called by the chain.
@@ -175,17 +176,20 @@ class Scope:
         """
         self._closed = True
         failures: list[Exception] = []
+        refused: set[int] = set()
         try:
             for block in reversed(self.blocks):
                 try:
                     await _wait_off(block)
                 except Exception as error:
                     failures.append(error)
+                    refused.add(id(block))
             for chain, departed in self._left:
-                try:
-                    await _wait_for(chain, departed())
-                except Exception as error:
-                    failures.append(error)
+                left = departed()
+                if left is not None and id(left) not in refused:
+                    await cast("Any", chain)._wait_for(left)
+        except Exception as error:
+            failures.append(error)
         finally:
             self._take_all_off()  # whom nobody could wait for
         self._raise(failures)
@@ -254,11 +258,6 @@ def _runs(chain: Any, departed: ref[AnyBlock]) -> bool:
     """Say whether a block may be running; a walk that is in it keeps it alive."""
     block = departed()
     return block is not None and bool(chain._may_be_running(block))
-
-
-async def _wait_for(chain: Any, block: AnyBlock | None) -> None:
-    if block is not None:
-        await chain._wait_for(block)
 
 
 async def _wait_off(block: AnyBlock) -> None:

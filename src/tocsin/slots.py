@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .ancestry import HOP
-from .table import Skipped
+from .ancestry import HOP, Hop
+from .callables import is_async_callable
+from .table import Leavable, Skipped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,9 +30,11 @@ def bare_slot(block: AnyBlock) -> Slot:
     """Make a slot that leaves ``once`` aside, as a replay does."""
     slot: Slot = block.callback
     if block.thread:
-        return _threaded(slot)
+        return _Threaded(slot)
+    if block.is_async and not is_async_callable(slot):
+        slot = _declared(slot)
     if block.timeout is not None:
-        return _timed(slot, block.timeout)
+        slot = _timed(slot, block.timeout)
     return slot
 
 
@@ -50,6 +53,16 @@ def _once(slot: Slot, block: AnyBlock, take_off: Callable[[AnyBlock], object]) -
     return once
 
 
+def _declared(slot: Slot) -> Slot:
+    """Await what a callback with ``is_async=True`` gives, where it gives something to await."""
+
+    async def declared(event: Any, data: Any) -> Any:
+        made = slot(event, data)
+        return await made if hasattr(made, "__await__") else made
+
+    return declared
+
+
 def _timed(slot: Slot, seconds: float) -> Slot:
     async def timed(event: Any, data: Any) -> Any:
         from anyio import fail_after
@@ -60,14 +73,25 @@ def _timed(slot: Slot, seconds: float) -> Slot:
     return timed
 
 
-def _threaded(slot: Slot) -> Slot:
-    async def threaded(event: Any, data: Any) -> Any:
+class _Threaded(Leavable):
+    """Runs the callback in a worker thread, unless the block left while it waited for one."""
+
+    __slots__ = ("_slot",)
+
+    def __init__(self, slot: Slot) -> None:
+        super().__init__()
+        self._slot = slot
+
+    async def __call__(self, event: Any, data: Any) -> Any:
         from anyio import get_current_task, to_thread
 
-        hop = HOP.set(get_current_task())
+        token = HOP.set(Hop(get_current_task(), HOP.get()))
         try:
-            return await to_thread.run_sync(slot, event, data)
+            return await to_thread.run_sync(self._enter, event, data)
         finally:
-            HOP.reset(hop)
+            HOP.reset(token)
 
-    return threaded
+    def _enter(self, event: Any, data: Any) -> Any:
+        if self.is_gone:
+            raise Skipped
+        return self._slot(event, data)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ._typing import DataT, EventT
 from .ancestry import thread_walks
 from .base import Chain
-from .errors import InvalidValueError, WouldDeadlockError
+from .errors import InvalidTypeError, InvalidValueError, WouldDeadlockError
 from .report import ChainStatistics
 from .walk import SYNC_WALKS, SyncCalls
 
@@ -74,6 +74,10 @@ class SyncChain(Chain[EventT, DataT], SyncCalls[EventT, DataT]):
 
 def wait_for_threads(chain: SyncChain[Any, Any], timeout: float | None) -> None:
     """Wait until the walks of ``chain`` that are running now have ended, in all threads."""
+    if not (timeout is None or isinstance(timeout, (int, float))):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidTypeError(
+            f"chain {chain.name!r}: a timeout must be seconds, not {type(timeout).__name__}"
+        )
     deadline = None if timeout is None else time.monotonic() + timeout
     waited: dict[FrameType, int] = thread_walks(chain, SYNC_WALKS)
     if get_ident() in waited.values():

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ._typing import Slot
     from .block import AnyBlock
 
-__all__ = ["MIXED", "Skipped", "Snapshot", "Table"]
+__all__ = ["MIXED", "Leavable", "Skipped", "Snapshot", "Table"]
 
 ALL_SYNC, ALL_ASYNC, MIXED = 0, 1, 2
 
@@ -41,17 +41,26 @@ class Skipped(Exception):  # noqa: N818 - no error: it says that the block is go
     """Raised by the slot of a block that is gone; the walk goes on behind it."""
 
 
+class Leavable:
+    """A slot that suspends before it enters its callback, and has to look again there (D3)."""
+
+    __slots__ = ("is_gone",)
+
+    def __init__(self) -> None:
+        self.is_gone = False
+
+
 def _gone(_event: object, _data: object) -> NoReturn:
     raise Skipped
 
 
 def awaits(block: AnyBlock) -> bool:
     """Say whether the block's slot gives an awaitable."""
-    return block._rest.is_async or block._rest.thread
+    return block._nb_rest.is_async or block._nb_rest.thread
 
 
 def _order(block: AnyBlock) -> tuple[int, int]:
-    return (-block._priority, block._sequence)
+    return (-block._nb_priority, block._nb_sequence)
 
 
 def _place(blocks: list[AnyBlock], block: AnyBlock) -> int:
@@ -119,7 +128,9 @@ class Snapshot(list[Any]):
         """Make walks that are under way skip the block from now on."""
         index = self.find(block)
         if index >= 0:
-            self[index] = _gone
+            slot, self[index] = self[index], _gone
+            if isinstance(slot, Leavable):
+                slot.is_gone = True
 
 
 class Table(Snapshot):
@@ -242,8 +253,8 @@ class Table(Snapshot):
 
     def first_of_priority(self, priority: int) -> AnyBlock | None:
         """Give the first active block of that priority."""
-        place = bisect_left(self.members, -priority, key=lambda block: -block._priority)
-        if place < len(self.members) and self.members[place]._priority == priority:
+        place = bisect_left(self.members, -priority, key=lambda block: -block._nb_priority)
+        if place < len(self.members) and self.members[place]._nb_priority == priority:
             return self.members[place]
         return None
 

@@ -227,6 +227,9 @@ class AsyncCalls(Generic[EventT, DataT]):
         @property
         def name(self) -> str: ...  # noqa: D102
         async def _enter(self) -> Table: ...
+        async def _begin_walk(self, event: object) -> Snapshot: ...
+        def _route(self, table: Table, event: object) -> Snapshot: ...
+        def _end_walk(self, items: Snapshot) -> None: ...
         def _reader_left(self) -> None: ...
 
     @overload
@@ -250,8 +253,8 @@ class AsyncCalls(Generic[EventT, DataT]):
         if items.routes:
             try:
                 items = items.routes.get(event, items)
-            except TypeError:
-                items = items.route(event)
+            except Exception:  # unhashable, or worse
+                items = self._route(items, event)
         calls = iter(items)
         walk: Any
         result = failure = None
@@ -371,21 +374,6 @@ class AsyncCalls(Generic[EventT, DataT]):
         finally:
             self._end_walk(items)
             walk = undone = None  # they may hold exceptions, see drive()
-
-    async def _begin_walk(self, event: object) -> Snapshot:
-        """Enter a careful walk: the reader is counted when this returns."""
-        for table in self._turns:  # noqa: B007
-            break
-        else:
-            table = await self._enter()
-        items = table.route(event)
-        items.readers += 1
-        return items
-
-    def _end_walk(self, items: Snapshot) -> None:
-        items.readers -= 1
-        if self._waiting:
-            self._reader_left()
 
 
 SYNC_WALKS: frozenset[CodeType] = frozenset(

@@ -1,0 +1,77 @@
+"""What a callable is, told by its code object: its name, its colour, what it takes.
+
+Nothing here imports ``inspect``, which costs more than the rest of Tocsin.
+"""
+
+from __future__ import annotations
+
+import functools
+from types import CodeType
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["default_name", "is_async_callable", "why_not_callable"]
+
+_VARARGS, _GENERATOR, _COROUTINE, _ITERABLE_COROUTINE, _ASYNC_GENERATOR = (
+    0x4,
+    0x20,
+    0x80,
+    0x100,
+    0x200,
+)
+
+
+def default_name(named: object) -> str:
+    """Give the name that a callable goes by; never its repr, which may show data."""
+    qualname = getattr(named, "__qualname__", None)
+    if not isinstance(qualname, str):
+        qualname = type(named).__qualname__
+    return qualname.rpartition("<locals>.")[2]
+
+
+def is_async_callable(callback: Callable[..., object]) -> bool:
+    """Tell an async callable by its code's flags, as `inspect` would, without importing it."""
+    while isinstance(callback, functools.partial):
+        callback = cast("functools.partial[object]", callback).func
+    # inspect.markcoroutinefunction() leaves a bare object; a mock has anything, but no such thing.
+    if type(getattr(callback, "_is_coroutine_marker", None)) is object:
+        return True
+    function, _ = _function_of(callback)
+    flags = getattr(getattr(function, "__code__", None), "co_flags", 0)
+    return bool(flags & (_COROUTINE | _ITERABLE_COROUTINE))
+
+
+def _code_of(callback: object) -> tuple[CodeType, int, int, int] | None:
+    """Find code, numbers of defaults and of bound arguments; ``None`` where nothing is plain."""
+    function, bound = _function_of(callback)
+    code = getattr(function, "__code__", None)
+    if type(code) is not CodeType:  # a mock's is none, though it says so
+        return None
+    defaults: tuple[object, ...] = getattr(function, "__defaults__", None) or ()
+    keyword_defaults: dict[str, object] = getattr(function, "__kwdefaults__", None) or {}
+    return code, len(defaults), len(keyword_defaults), bound
+
+
+def _function_of(callback: object) -> tuple[object, int]:
+    """Find the function behind a callable, and how many of its arguments are bound already."""
+    if not hasattr(callback, "__code__") and not isinstance(callback, type):
+        callback = cast("Any", callback).__call__
+    function: object = getattr(callback, "__func__", callback)
+    return function, int(function is not callback)
+
+
+def why_not_callable(callback: object) -> str | None:
+    """Say why something plainly cannot be called with an event and data, or ``None``."""
+    found = _code_of(callback)
+    if found is None:
+        return None
+    code, defaults, keyword_defaults, bound = found
+    if code.co_flags & (_GENERATOR | _ASYNC_GENERATOR) and not code.co_flags & _ITERABLE_COROUTINE:
+        return "is a generator function: it never runs"
+    most = code.co_argcount - bound
+    required_keywords = code.co_kwonlyargcount > keyword_defaults
+    if most - defaults > 2 or (most < 2 and not code.co_flags & _VARARGS) or required_keywords:
+        return "cannot be called as callback(event, data)"
+    return None

@@ -1,0 +1,73 @@
+"""Waiting for walks: the grace period of a chain, and refusing to wait for oneself.
+
+Invariant: ``_waiting`` is not zero while somebody waits for a walk to end.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .ancestry import enclosing_walks
+from .errors import WouldDeadlockError
+from .locks import GracePeriods
+from .walk import ASYNC_WALKS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import NoReturn
+
+    from .block import AnyBlock
+    from .table import Snapshot, Table
+
+__all__ = ["Awaited"]
+
+
+class Awaited:
+    """A chain whose async walks can be waited for."""
+
+    if not TYPE_CHECKING:
+        __slots__ = ()  # the chains' slots hold it all
+    if TYPE_CHECKING:
+        _grace: GracePeriods
+        _waiting: int
+        _name: str
+        _table: Table
+
+    def _start_waits(self) -> None:
+        self._grace = GracePeriods(self._changed)
+        self._waiting = 0
+
+    def _changed(self) -> None:
+        """Take note that somebody waits, or does no longer."""
+        self._waiting = self._grace.waiting
+
+    def _reader_left(self) -> None:
+        """Wake those who wait for the end of a walk."""
+        self._grace.wake()
+
+    def _would_deadlock(self, what: str, instead: str) -> NoReturn:
+        raise WouldDeadlockError(
+            f"{what} chain {self._name!r} would wait for the walk that this code runs in; {instead}"
+        )
+
+    def _enclosing(self) -> Iterator[Snapshot]:
+        """Give the snapshots of this chain's walks that wait for the running code."""
+        return enclosing_walks(self, ASYNC_WALKS)
+
+    def _may_be_running(self, block: AnyBlock) -> bool:
+        return bool(self._table.readers_of(block))
+
+    def _refuse_own_walk(
+        self,
+        block: AnyBlock,
+        what: str = "unregistering from",
+        instead: str = "use unregister_nosync()",
+    ) -> None:
+        """Refuse to wait for a walk that may hold the block and that this code runs in."""
+        holders = self._table.readers_of(block)
+        if holders and any(one is items for items in self._enclosing() for one in holders):
+            self._would_deadlock(what, instead)
+
+    async def _wait_for(self, block: AnyBlock) -> None:
+        self._refuse_own_walk(block)
+        await self._grace.wait(self._table.readers_of(block))
