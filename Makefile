@@ -20,8 +20,8 @@ lint: $(VENV)/.linted
 	"$(BIN)/ruff" check .
 	"$(BIN)/ruff" format --check .
 	"$(BIN)/python" -m mypy
-	"$(BIN)/pyright"
-	"$(BIN)/pyright" --ignoreexternal --verifytypes tocsin
+	"$(BIN)/pyright" --pythonpath "$$(cd "$(BIN)" && pwd)/python"
+	"$(BIN)/pyright" --pythonpath "$$(cd "$(BIN)" && pwd)/python" --ignoreexternal --verifytypes tocsin
 	"$(BIN)/lint-imports"
 
 $(STAMP): pyproject.toml
