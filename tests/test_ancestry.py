@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import anyio
 import pytest
+import trio
 
 from tocsin import SrcuChain, WouldDeadlockError
 from tocsin.ancestry import _frame_of, enclosing_walks, own_walks, thread_walks
@@ -210,3 +211,56 @@ async def test_no_alarm_where_a_manager_in_the_callback_only_keeps_an_outer_grou
         group.start_soon(chain.call, 1, group)
         await release.wait()
     assert log == ["callback", "unregistered"]
+
+
+@pytest.mark.parametrize("keeps", ["manager", "nursery"])
+def test_a_trio_nursery_is_a_group_too(keeps: str) -> None:
+    chain, errors, done = SrcuChain[Any, Any]("chain"), list[Any](), trio.Event()
+
+    class Keeper:
+        async def __aenter__(self) -> Any:
+            manager = trio.open_nursery()
+            nursery = await manager.__aenter__()
+            self.kept = manager if keeps == "manager" else nursery
+            self.leave = manager.__aexit__
+            return nursery
+
+        async def __aexit__(self, *error: Any) -> Any:
+            return await self.leave(*error)
+
+    async def unregister() -> None:
+        with pytest.raises(WouldDeadlockError) as caught, anyio.fail_after(20):
+            await chain.unregister(block)
+        errors.append(caught.value)
+        done.set()
+
+    async def callback(event: Any, data: Any) -> None:
+        async with Keeper() as nursery:
+            nursery.start_soon(unregister)
+            await done.wait()
+
+    block = chain.register_nowait(callback)
+    anyio.run(chain.call, 1, None, backend="trio")
+    assert len(errors) == 1
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_a_native_nursery_of_the_callback_is_seen(native: bool) -> None:
+    chain, errors = SrcuChain[Any, Any]("chain"), list[Any]()
+
+    async def unregister() -> None:
+        with pytest.raises(WouldDeadlockError) as caught, anyio.fail_after(20):
+            await chain.unregister(block)
+        errors.append(caught.value)
+
+    async def callback(event: Any, data: Any) -> None:
+        if native:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(unregister)
+        else:
+            async with anyio.create_task_group() as group:
+                group.start_soon(unregister)
+
+    block = chain.register_nowait(callback)
+    anyio.run(chain.call, 1, None, backend="trio")
+    assert len(errors) == 1

@@ -202,7 +202,9 @@ def _within(manager: Any) -> Iterator[Any]:
 
 
 def _runs(group: Any, child: TaskInfo) -> bool:
-    """Say whether a task group or nursery (manager) runs the task."""
-    nursery = getattr(group, "_nursery", None)
-    tasks = getattr(group, "_tasks", ()) if nursery is None else nursery.child_tasks
+    """Say whether something is a task group or nursery, or the manager of one, with this task."""
+    if type(group).__module__.partition(".")[0] not in ("anyio", "trio"):
+        return False
+    nursery = getattr(group, "_nursery", group)
+    tasks: Any = getattr(nursery, "child_tasks", getattr(nursery, "_tasks", ()))
     return any(id(task) == child.id for task in tasks)
