@@ -177,6 +177,26 @@ def test_the_contract_page_has_every_rule_in_order() -> None:
     assert re.findall(r"^## (D\d+)\b", text, re.MULTILINE) == RULES
 
 
+def test_every_rule_is_cited_by_a_test_in_the_file_to_which_the_contract_page_links() -> None:
+    page = ROOT / "docs/reference/contract.md"
+    rows = [row for row in page.read_text("utf-8").splitlines() if row.startswith("| [D")]
+    cited: list[str] = []
+    for row in rows:
+        rules = re.findall(r"\[D(\d+)\]", row)
+        [test] = re.findall(r"\(([^)]*\.py)\)", row)
+        text = (page.parent / test).read_text("utf-8")
+        assert [rule for rule in rules if f"def test_d{rule}_" not in text] == [], test
+        cited += [f"D{rule}" for rule in rules]
+    assert sorted(cited) == sorted(set(RULES) - {"D15"})  # observers are not offered yet
+
+
+def test_the_tour_of_the_source_names_every_module_once() -> None:
+    tour = (ROOT / "docs/explanation/design.md").read_text("utf-8").partition("## A tour of")[2]
+    rows = re.findall(r"^\| (`.*?) \|", tour, re.MULTILINE)
+    named = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    assert sorted(named) == sorted(path.stem for path in ROOT.glob("src/tocsin/*.py"))
+
+
 def test_a_page_that_is_not_true_is_noticed(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     for code, shown in [("print(1)", "2"), ("print(1)", ""), ("pass", "1")]:

@@ -112,3 +112,14 @@ def test_importing_is_cheap() -> None:
     imported = {line.rpartition("|")[2].strip() for line in ran.stderr.splitlines()}
     assert "tocsin.chains" in imported
     assert {name.partition(".")[0] for name in imported} & HEAVY == set()
+
+
+def test_what_is_not_light_is_imported_when_it_is_asked_for() -> None:
+    import tocsin.modules
+    import tocsin.panic
+
+    assert {"ModuleHost", "panic"} <= set(dir(tocsin))
+    assert tocsin.__getattr__("panic") is tocsin.panic
+    assert tocsin.__getattr__("ModuleHost") is tocsin.modules.ModuleHost
+    with pytest.raises(AttributeError, match="'nothing'"):
+        tocsin.nothing  # type: ignore[attr-defined]

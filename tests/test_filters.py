@@ -17,6 +17,7 @@ from tocsin import (
     AtomicChain,
     FilterError,
     InvalidTypeError,
+    InvalidValueError,
     NameFilter,
     NotifierBlock,
     NotRegisteredError,
@@ -133,6 +134,42 @@ def test_a_str_is_not_taken_for_a_collection_of_names() -> None:
         NameFilter("a,b")
 
 
+@pytest.mark.parametrize("wrong", [None, 3, ["a"], b"a"], ids=repr)
+def test_text_that_is_no_str_is_refused(wrong: Any) -> None:
+    with pytest.raises(InvalidTypeError, match=f"not {type(wrong).__name__}; for a collection"):
+        NameFilter.parse(wrong)
+
+
+@pytest.mark.parametrize("wrong", [None, 3], ids=repr)
+def test_names_that_are_no_collection_are_refused(wrong: Any) -> None:
+    with pytest.raises(InvalidTypeError, match=f"names, not {type(wrong).__name__}"):
+        NameFilter(wrong)
+
+
+@pytest.mark.parametrize("wrong", ["a", 3], ids=repr)
+def test_known_names_that_are_no_collection_are_refused(wrong: Any) -> None:
+    with pytest.raises(InvalidTypeError, match=f"known names .* not {type(wrong).__name__}"):
+        NameFilter.parse("a", known=wrong)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda limit: NameFilter(["a"], limit=limit),
+        lambda limit: NameFilter.parse("a", limit=limit),
+        lambda limit: NameFilter.parse("", limit=limit),
+        lambda limit: NameFilter.from_env("TOCSIN_UNSET", limit=limit),
+    ],
+    ids=["names", "parse", "parse blank", "from_env"],
+)
+def test_a_limit_is_an_int_from_0(make: Any) -> None:
+    for wrong in ("3", True, 1.0):
+        with pytest.raises(InvalidTypeError, match=f"limit .* not {type(wrong).__name__}"):
+            make(wrong)
+    with pytest.raises(InvalidValueError, match="0 or more, not -1"):
+        make(-1)
+
+
 def test_a_surplus_entry_is_an_error_that_names_it() -> None:
     assert NameFilter(list("abca"), limit=3).names == ("a", "b", "c")
     with pytest.raises(FilterError, match=r"4 entries .* limit of 3; .* 'd'"):
@@ -142,7 +179,7 @@ def test_a_surplus_entry_is_an_error_that_names_it() -> None:
 # As operators write it.
 
 
-@pytest.mark.parametrize("blank", ["", " ", ",", " , ,\t"])
+@pytest.mark.parametrize("blank", ["", " ", " \t\n"])
 def test_blank_text_is_no_filter(blank: str, warnings: list[Any]) -> None:
     assert NameFilter.parse(blank) is None
     assert warnings == []
@@ -194,6 +231,19 @@ def test_text_without_a_valid_entry_is_an_error_and_not_no_filter(
     assert warnings
 
 
+@pytest.mark.parametrize("text", [",", " , ,\t", ",,"])
+def test_text_of_commas_alone_fails_closed(text: str) -> None:
+    """As ``$A,$B`` gives it with both unset."""
+    with pytest.raises(FilterError, match="no valid entry is left"):
+        NameFilter.parse(text)
+
+
+def test_text_that_a_limit_of_0_leaves_empty_is_an_error(warnings: list[Any]) -> None:
+    with pytest.raises(FilterError, match="no valid entry is left"):
+        NameFilter.parse("a", limit=0)
+    assert NameFilter((), limit=0).names == ()
+
+
 def test_text_that_names_only_unknown_blocks_is_an_error(warnings: list[Any]) -> None:
     with pytest.raises(FilterError, match="no valid entry"):
         NameFilter.parse("a,b", known=())
@@ -206,6 +256,9 @@ def test_a_filter_comes_from_the_environment(
     assert NameFilter.from_env("SOME_FILTER") is None
     monkeypatch.setitem(os.environ, "SOME_FILTER", " ")
     assert NameFilter.from_env("SOME_FILTER") is None
+    monkeypatch.setitem(os.environ, "SOME_FILTER", ",")
+    with pytest.raises(FilterError, match=r"variable SOME_FILTER: no valid entry is left of .*','"):
+        NameFilter.from_env("SOME_FILTER")
     monkeypatch.setitem(os.environ, "SOME_FILTER", "a,b,c")
     parsed = must(NameFilter.from_env("SOME_FILTER", limit=2, known=["a", "b"]))
     assert (parsed.names, parsed.discarded) == (("a", "b"), ("c",))

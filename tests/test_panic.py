@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
+import anyio
+import anyio.lowlevel
 import pytest
 
 from tocsin import (
@@ -21,6 +24,7 @@ from tocsin import (
     NotRegisteredError,
     TocsinError,
 )
+from tocsin.bus import Bus
 from tocsin.panic import (
     FILTER_LIMIT,
     FILTER_VARIABLE,
@@ -214,14 +218,69 @@ def test_an_exception_that_leaves_the_block_is_a_panic(ran: Ran) -> None:
     assert ran == ["a"]
 
 
-@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, asyncio.CancelledError])
-def test_a_cancellation_or_orderly_end_that_leaves_the_block_is_none(
-    ran: Ran, kind: type[BaseException]
+class Fatal(BaseException):
+    """One of those that are neither an `Exception` nor an orderly end."""
+
+
+HOWEVER_IT_LEAVES = [
+    (OSError(), True),
+    (Fatal(), True),
+    (ExceptionGroup("", [OSError()]), True),
+    (BaseExceptionGroup("", [Fatal()]), True),
+    (BaseExceptionGroup("", [KeyboardInterrupt(), OSError()]), True),
+    (BaseExceptionGroup("", [BaseExceptionGroup("", [SystemExit(), Fatal()])]), True),
+    (KeyboardInterrupt(), False),
+    (SystemExit(1), False),
+    (BaseExceptionGroup("", [KeyboardInterrupt(), SystemExit()]), False),
+]
+
+
+@pytest.mark.parametrize(("error", "is_panic"), HOWEVER_IT_LEAVES, ids=repr)
+def test_it_is_the_same_whether_it_leaves_the_block_or_dies_in_a_thread(
+    ran: Ran, error: BaseException, is_panic: bool
 ) -> None:
     notifier = PanicNotifier()
     notifier.register(ran.notifier("a"))
-    with pytest.raises(kind), notifier.installed():
-        raise kind
+    with notifier.installed():
+        die(error)
+        die_in_a_thread(error).join()
+    with pytest.raises(type(error)), notifier.installed():
+        raise error
+    told = ["a"] if is_panic else []
+    assert ran == [*told, "sys hook", *told, "threading hook", *told]
+
+
+PASSING = [
+    (GeneratorExit(), False),
+    (asyncio.CancelledError(), False),
+    (BaseExceptionGroup("", [asyncio.CancelledError(), KeyboardInterrupt()]), False),
+    (BaseExceptionGroup("", [asyncio.CancelledError(), OSError()]), True),
+]
+
+
+@pytest.mark.parametrize(("error", "is_panic"), PASSING, ids=repr)
+def test_what_is_caught_further_out_may_leave_but_nobody_else_catches_it_in_a_hook(
+    ran: Ran, error: BaseException, is_panic: bool
+) -> None:
+    notifier = PanicNotifier()
+    notifier.register(ran.notifier("a"))
+    with pytest.raises(type(error)), notifier.installed():
+        raise error
+    assert ran == (["a"] if is_panic else [])
+    ran.clear()
+    with notifier.installed():
+        die(error)
+    assert ran == ["a", "sys hook"]
+
+
+@pytest.mark.anyio
+async def test_a_cancellation_that_leaves_the_block_is_no_panic(ran: Ran) -> None:
+    notifier = PanicNotifier()
+    notifier.register(ran.notifier("a"))
+    with anyio.CancelScope() as scope, notifier.installed():
+        scope.cancel()
+        await anyio.lowlevel.checkpoint()
+    assert scope.cancelled_caught
     assert ran == []
 
 
@@ -348,7 +407,7 @@ def test_a_filter_in_the_code_wins(ran: Ran, monkeypatch: pytest.MonkeyPatch) ->
     assert ran == ["a", "sys hook"]
 
 
-@pytest.mark.parametrize("text", ["", " , ,"])
+@pytest.mark.parametrize("text", ["", " \t"])
 def test_blank_text_is_no_filter(ran: Ran, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv(FILTER_VARIABLE, text)
     assert PanicNotifier().chain.filter is None
@@ -378,6 +437,35 @@ def test_text_without_a_valid_entry_fails_closed(
     with pytest.raises(FilterError, match=FILTER_VARIABLE):
         PanicNotifier()
     assert caplog.text.count("discarded") == 2
+    monkeypatch.setenv(FILTER_VARIABLE, ",")  # "$A,$B", both unset
+    with pytest.raises(FilterError, match=FILTER_VARIABLE):
+        PanicNotifier()
+
+
+def test_the_limit_of_the_variable_holds_for_no_filter_from_elsewhere(ran: Ran) -> None:
+    names = [f"n{number}" for number in range(FILTER_LIMIT + 2)]
+    notifier = PanicNotifier(filter=NameFilter(names))
+    for name in names:
+        notifier.register(ran.notifier(name))
+    with notifier.installed():
+        die(RuntimeError())
+    assert ran == [*names, "sys hook"]
+
+
+def test_on_a_bus_the_operators_filter_takes_the_place_of_every_other(
+    ran: Ran, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(FILTER_VARIABLE, "a")
+    bus = Bus("bus")
+    bus.set_filters({"panic": "b"})
+    notifier = PanicNotifier()
+    for name in ("a", "b"):
+        notifier.register(ran.notifier(name))
+    with notifier.installed():
+        die(RuntimeError())
+        bus.add(notifier.chain)
+        die(RuntimeError())
+    assert ran == ["a", "sys hook", "b", "sys hook"]
 
 
 # crash_kexec.
@@ -573,6 +661,24 @@ def test_a_panic_that_waited_too_long_is_logged_and_its_previous_hook_runs(
     assert ran == ["MainThread", "threading hook", "sys hook"]
     assert "took too long" in caplog.text
     assert "ValueError: second" in caplog.text
+
+
+def test_a_fork_leaves_the_panic_of_another_thread_behind(
+    ran: Ran, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forks(event: int, info: PanicInfo) -> None:
+        if info.thread_name == "MainThread":
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "getpid", lambda: -1)
+                die_in_a_thread(RuntimeError(), "first in the child").join()
+        else:
+            ran.append(info.thread_name)
+
+    notifier = PanicNotifier(turn_timeout=0)
+    notifier.register(forks)
+    with notifier.installed():
+        die(RuntimeError())
+    assert ran == ["first in the child", "threading hook", "sys hook"]
 
 
 def test_the_wait_for_another_thread_is_bounded_by_default() -> None:

@@ -25,10 +25,12 @@ import os
 import signal
 import sys
 import threading
+import warnings
 
 from tocsin.panic import PanicNotifier
 
 death, kexec = sys.argv[1:]
+in_mid_panic, may_go_on = threading.Event(), threading.Event()
 
 
 def say(what, info):
@@ -39,6 +41,9 @@ def dump_state(event, info):
     say("dump_state", info)
     if info.reason.startswith("OuterError"):
         inner(death)
+    if death == "forked" and info.thread_name == "worker":
+        in_mid_panic.set()
+        may_go_on.wait()
 
 
 def flush_logs(event, info):
@@ -70,6 +75,27 @@ def inner(death):
         os.kill(os.getpid(), signal.SIGTERM)
     if death == "notifier-loses-a-thread":
         run_threads(1)
+    if death == "notifier-forks":
+        child = os.fork()
+        if not child:
+            os.kill(os.getpid(), signal.SIGTERM)
+        os.waitpid(child, 0)
+
+
+def fork_in_mid_panic():
+    """Let the main thread die in a child that was forked while another thread panicked."""
+    worker = threading.Thread(target=die, args=["main"], name="worker")
+    worker.start()
+    in_mid_panic.wait()
+    with warnings.catch_warnings():  # a fork with threads is what is tried here
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if not child:
+        raise RuntimeError("in the child")
+    _, status = os.waitpid(child, 0)
+    os.write(1, f"child | {os.waitstatus_to_exitcode(status)}\\n".encode())
+    may_go_on.set()
+    worker.join()
 
 
 def run_threads(number):
@@ -99,6 +125,8 @@ def die(death):
         run_threads(1)
     if death == "threads":
         run_threads(2)
+    if death == "forked":
+        fork_in_mid_panic()
     if death.startswith("SIG"):
         os.kill(os.getpid(), getattr(signal, death))
     if death.startswith("notifier-"):
@@ -115,7 +143,7 @@ def die(death):
 notifier = PanicNotifier(
     crash_kexec=None if kexec == "none" else crash_kexec,
     crash_kexec_post_notifiers=kexec.endswith("post"),
-    turn_timeout=0.01 if death == "notifier-loses-a-thread" else 10,
+    turn_timeout={"notifier-loses-a-thread": 0.01, "forked": 0}.get(death, 10),
 )
 notifier.register(dump_state)
 notifier.register(flush_logs)
@@ -265,6 +293,7 @@ TROUBLE = {
     "notifier-exits": ["dump_state", "log"],
     "notifier-panics": ["dump_state", "log", "traceback", "flush_logs"],
     "notifier-loses-a-thread": ["dump_state", "log", "traceback", "flush_logs"],
+    "notifier-forks": ["dump_state", "log", "flush_logs"],
 }
 
 
@@ -310,6 +339,22 @@ def test_a_crash_kexec_that_fails_lets_the_panic_go_on(
     assert child.names == [*names, "traceback"]
     assert "OSError: no room for the dump" in child.output
     assert child.status == 1
+
+
+def test_a_child_that_was_forked_in_the_middle_of_a_panic_has_its_own_at_once(
+    dies: Callable[..., Death],
+) -> None:
+    child = dies("forked")
+    assert child.ran == [
+        "dump_state | worker | RuntimeError: no disk",
+        *told(["dump_state", "flush_logs"], "MainThread", "RuntimeError: in the child"),
+        "traceback",
+        "child | 1",
+        "flush_logs | worker | RuntimeError: no disk",
+        "traceback",
+        "still alive",
+    ]
+    assert child.status == 0
 
 
 def test_an_exit_is_no_panic(dies: Callable[..., Death]) -> None:

@@ -210,12 +210,10 @@ class Core(Generic[EventT, DataT]):
         if block.owner is not None:
             block.owner.left(block, self._me)
 
-    def _may_be_running(self, block: AnyBlock) -> bool:  # noqa: ARG002 - a `RawChain` knows none
-        """Say whether a walk that this chain would wait for may be in the block."""
-        return False
+    if TYPE_CHECKING:  # said by each flavour
 
-    async def _wait_for(self, block: AnyBlock) -> None:
-        """Wait until a block that was taken off is not running."""
+        def _may_be_running(self, block: AnyBlock) -> bool: ...
+        async def _wait_for(self, block: AnyBlock) -> None: ...
 
     async def _unregister_and_wait(self, block: AnyBlock) -> None:
         """Take a block off and know that it is not running, as a scope wants it."""

@@ -5,20 +5,22 @@ asked for: entries stay strings and are compared when a block is registered, so 
 is loaded later; it is a layer on a chain, and a walk knows nothing of it.
 
 Invariant: an allowlist fails closed. Entries past the limit are dropped and the filter stays on;
-text in which no entry is valid is an error, never "no filter".
+text in which no entry is valid is an error, never "no filter". That is for blank text alone: a
+lone comma may be ``$A,$B`` with both unset, from somebody who did want a filter.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from . import _log
-from .errors import FilterError
+from .errors import FilterError, InvalidTypeError, InvalidValueError
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable
 
     from .block import AnyBlock
 
@@ -60,18 +62,16 @@ class NameFilter(NameFilterBase):
 
     An entry is a block's name, a ``module:name``, or a glob of either (``metrics_*``).
     ``NameFilter(())`` admits nobody; ``~NameFilter(...)`` admits all but those named. ``limit``
-    bounds the number of entries. Raises `FilterError` for an invalid or surplus entry.
-    Immutable; legal anywhere. Source: the ``panic_notifier_filter`` patch.
+    bounds the number of entries, 0 or more. Raises `FilterError` for an invalid or surplus entry,
+    `InvalidTypeError`, `InvalidValueError`. Immutable; legal anywhere. Source: the
+    ``panic_notifier_filter`` patch.
     """
 
     __slots__ = ()
 
     def __init__(self, names: Iterable[str], *, limit: int | None = None) -> None:
-        if isinstance(names, str):
-            raise FilterError(
-                f"NameFilter takes a collection of names, not a str; "
-                f"did you mean NameFilter.parse({names!r})?"
-            )
+        _check_names(names)
+        _check_limit(limit)
         given = tuple(names)
         for entry in given:
             if why := _why_invalid(entry):
@@ -99,24 +99,24 @@ class NameFilter(NameFilterBase):
     def parse(
         cls, text: str, *, limit: int | None = None, known: Collection[str] | None = None
     ) -> NameFilter | None:
-        """Read ``a,b,...`` as an operator writes it; blank text gives ``None``, no filter.
+        """Read ``a,b,...`` as an operator writes it; white space alone gives ``None``, no filter.
 
-        Blank entries are skipped. Entries that are invalid, repeated, past ``limit``, or, when
-        ``known`` is given, match none of those names, are discarded with a warning and listed in
-        ``discarded``. Raises `FilterError` when no entry is left.
+        Blank entries are skipped. Entries that are invalid, repeated, past ``limit``, or match none
+        of the ``known`` names, if given, are discarded with a warning and listed in ``discarded``.
+        Raises `FilterError` when none is left (``","``), `InvalidTypeError`, `InvalidValueError`.
         """
-        entries = [entry.strip() for entry in text.split(",")]
+        _check_text(text, known, limit)
+        if not text.strip():
+            return None
         kept: list[str] = []
         discarded: list[str] = []
-        for entry in filter(None, entries):
+        for entry in filter(None, map(str.strip, text.split(","))):
             why = _why_invalid(entry) or _why_surplus(entry, kept, limit, known)
             if why:
                 discarded.append(entry)
                 _log.warn("discarded an entry of a name filter", entry=entry, why=why)
             else:
                 kept.append(entry)
-        if not kept and not discarded:
-            return None
         if not kept:
             raise FilterError(
                 f"no valid entry is left of the name filter {text!r}; leave the text blank for no "
@@ -154,6 +154,44 @@ class DenyFilter(NameFilterBase):
 
     def __repr__(self) -> str:
         return f"~NameFilter({list(self.names)!r})"
+
+
+def _check_names(names: object) -> None:
+    if isinstance(names, str):
+        raise FilterError(
+            f"NameFilter takes a collection of names, not a str; "
+            f"did you mean NameFilter.parse({names!r})?"
+        )
+    if not isinstance(names, Iterable):
+        raise InvalidTypeError(
+            f"NameFilter takes a collection of names, not {type(names).__name__}; "
+            f"NameFilter(()) admits nobody"
+        )
+
+
+def _check_text(text: object, known: object, limit: object) -> None:
+    if not isinstance(text, str):
+        raise InvalidTypeError(
+            f"NameFilter.parse() reads a str such as 'a,b', not {type(text).__name__}; "
+            f"for a collection of names take NameFilter(names)"
+        )
+    if known is not None and (isinstance(known, str) or not isinstance(known, Collection)):
+        raise InvalidTypeError(
+            f"the known names of a name filter must be a collection of str or None, "
+            f"not {type(known).__name__}"
+        )
+    _check_limit(limit)
+
+
+def _check_limit(limit: object) -> None:
+    if limit is None:
+        return
+    if not isinstance(limit, int) or isinstance(limit, bool):
+        raise InvalidTypeError(
+            f"the limit of a name filter must be an int or None, not {type(limit).__name__}"
+        )
+    if limit < 0:
+        raise InvalidValueError(f"the limit of a name filter must be 0 or more, not {limit}")
 
 
 def _why_invalid(entry: object) -> str | None:

@@ -8,8 +8,8 @@ else touches the dying process, so the notifiers are skipped; ``crash_kexec_post
 that for hearing them first, and ``PANIC_NOTIFIER_FILTER`` says which of them are safe enough.
 
 Invariants: nothing that a notifier, ``crash_kexec`` or a log handler raises keeps the previous hook
-from running; at most one panic of a notifier runs at a time; a hook whose installation is over only
-passes on, since somebody who hooked in on top of it may call it for ever.
+from running; in a process, one panic of a notifier runs at a time at most; a hook whose
+installation is over only passes on, since somebody who hooked in on top may call it for ever.
 
 Source: ``panic()`` and ``crash_kexec_post_notifiers`` in ``kernel/panic.c``; the
 ``panic_notifier_filter`` patch.
@@ -17,6 +17,7 @@ Source: ``panic()`` and ``crash_kexec_post_notifiers`` in ``kernel/panic.c``; th
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -25,7 +26,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from . import _log
-from .block import _is_async
+from .callables import is_async_callable
 from .chains import AtomicChain
 from .errors import AsyncCallbackError, InvalidTypeError, InvalidValueError, TocsinError
 from .filters import NameFilter
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from ._typing import SyncResult
     from .block import AnyBlock, BlockOptions, NotifierBlock
 
+    Kinds: TypeAlias = tuple[type[BaseException], ...]
     PanicBlock: TypeAlias = "NotifierBlock[int, PanicInfo, SyncResult]"
 
 __all__ = [
@@ -60,6 +62,7 @@ FILTER_LIMIT = 16
 """How many entries of `FILTER_VARIABLE` count; surplus ones are discarded with a warning."""
 TURN_TIMEOUT = 10.0
 """How long, in seconds, a panic waits for that of another thread, unless told otherwise."""
+_ENDS = (KeyboardInterrupt, SystemExit)  # orderly ends, no panic
 
 
 class PanicInstallError(TocsinError, RuntimeError):
@@ -114,9 +117,10 @@ class PanicNotifier:
         self._crash_kexec = crash_kexec
         self._post_notifiers = crash_kexec_post_notifiers
         self._turn_timeout = turn_timeout
-        # Re-entrant: a signal handler may panic in the middle of a panic of its own thread.
-        self._turn = threading.RLock()
-        self._is_panicking = False
+        # By process: a fork copies a lock, but not the thread that holds it. Re-entrant: a signal
+        # handler may panic in the middle of a panic of its own thread.
+        self._turns = {os.getpid(): threading.RLock()}
+        self._panicking: Thread | None = None
         self._installed = threading.Lock()
 
     def register(
@@ -152,9 +156,10 @@ class PanicNotifier:
             with notifier.installed(signals=[signal.SIGTERM]):
                 main()
 
-        A panic is an exception that nobody caught, in any thread, or one of the signals; an
-        `Exception` that leaves the ``with`` block is one as well, since the hooks are gone before
-        Python would ask them. `KeyboardInterrupt` and `SystemExit` are none.
+        A panic is an exception that nobody caught, in any thread, or one of the signals. One that
+        leaves the ``with`` block is too, also when it is caught further out, since the hooks are
+        gone before Python would ask them. None are `KeyboardInterrupt` and `SystemExit`; of those
+        that leave, nor cancellation and `GeneratorExit`; nor a group of nothing else.
 
         After a panic the previous hook runs, always: for a signal its previous Python handler, or
         else its default action, so that the exit status is the signal's. A signal that was ignored
@@ -174,29 +179,20 @@ class PanicNotifier:
 
     def _panic(self, info: PanicInfo) -> None:
         """Run a panic when its turn comes, or log that it was not run."""
-        if not self._turn.acquire(timeout=self._turn_timeout):
-            _log.warn(
-                "no notifier ran for a panic: another thread's took too long",
-                reason=info.reason,
-                thread=info.thread_name,
-                waited=self._turn_timeout,
-            )
+        this = threading.current_thread()
+        if self._panicking is this:
+            _skip("no notifier ran for a panic inside a panic", info)
+            return
+        turn = self._turns.setdefault(os.getpid(), threading.RLock())
+        if not turn.acquire(timeout=self._turn_timeout):
+            _skip("no notifier ran for a panic: another thread's took too long", info)
             return
         try:
-            if self._is_panicking:
-                _log.warn(
-                    "no notifier ran for a panic inside a panic",
-                    reason=info.reason,
-                    thread=info.thread_name,
-                )
-                return
-            self._is_panicking = True
-            try:
-                self._run(info)
-            finally:
-                self._is_panicking = False
+            self._panicking = this
+            self._run(info)
         finally:
-            self._turn.release()
+            self._panicking = None
+            turn.release()
 
     def _run(self, info: PanicInfo) -> None:
         save, post = self._crash_kexec, self._post_notifiers
@@ -236,16 +232,10 @@ class _Installation:
             self._undo = undo.pop_all()
         return self._notifier
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, value: BaseException | None, traceback: object) -> None:
         with self._undo:
-            # Cancellation and the like are no Exception, and are caught further out.
-            if isinstance(value, Exception):
-                self._report(type(value), value, threading.current_thread())
+            if value is not None:
+                self._report(type(value), value, threading.current_thread(), _not_ours())
 
     def _end(self) -> None:
         self._is_active = False
@@ -319,9 +309,13 @@ class _Installation:
     # What the hooks report.
 
     def _report(
-        self, kind: type[BaseException], value: BaseException | None, thread: Thread
+        self,
+        kind: type[BaseException],
+        value: BaseException | None,
+        thread: Thread,
+        no_panic: Kinds = _ENDS,
     ) -> None:
-        if self._is_active and not _is_exit(kind, value):
+        if self._is_active and not _is_any(kind, value, no_panic):
             reason = _describe(kind, value)
             self._notifier._panic(PanicInfo(reason, value, thread.name, thread.ident))
 
@@ -338,7 +332,7 @@ def _check_options(crash_kexec: object, turn_timeout: object) -> None:
             f"crash_kexec must be a function that takes the PanicInfo, not "
             f"{type(crash_kexec).__name__}"
         )
-    if crash_kexec is not None and _is_async(crash_kexec):
+    if crash_kexec is not None and is_async_callable(crash_kexec):
         raise AsyncCallbackError(
             "crash_kexec is async, and a dying program awaits nothing; give a plain function"
         )
@@ -366,12 +360,19 @@ def _check_signals(signals: Iterable[int]) -> tuple[int, ...]:
     return numbers
 
 
-def _is_exit(kind: type[BaseException], value: BaseException | None) -> bool:
-    """Tell an orderly end from a panic; a task group wraps Ctrl-C in a group."""
+def _not_ours() -> Kinds:
+    """Give what may leave the block and be no panic: whoever closes or cancels it awaits that."""
+    loops = (("asyncio", "CancelledError"), ("trio", "Cancelled"))
+    cancelled = (getattr(sys.modules.get(loop), name, GeneratorExit) for loop, name in loops)
+    return (*_ENDS, GeneratorExit, *cancelled)
+
+
+def _is_any(kind: type[BaseException], value: BaseException | None, kinds: Kinds) -> bool:
+    """Say whether it is of these kinds throughout; a task group wraps Ctrl-C in a group."""
     if isinstance(value, BaseExceptionGroup):
         group = cast("BaseExceptionGroup[BaseException]", value)
-        return all(_is_exit(type(one), one) for one in group.exceptions)
-    return issubclass(kind, KeyboardInterrupt | SystemExit)
+        return all(_is_any(type(one), one, kinds) for one in group.exceptions)
+    return issubclass(kind, kinds)
 
 
 def _describe(kind: type[BaseException], value: BaseException | None) -> str:
@@ -391,3 +392,7 @@ def _succeeds(what: str, call: Callable[..., object], *args: object) -> bool:
         _log.warn(f"{what} failed in a panic", error=error)
         return False
     return True
+
+
+def _skip(why: str, info: PanicInfo) -> None:
+    _log.warn(why, reason=info.reason, thread=info.thread_name)
