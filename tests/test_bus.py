@@ -268,3 +268,15 @@ def test_importing_tocsin_leaves_the_heavy_libraries_alone() -> None:
         for one in (code, before)
     )
     assert found == there  # an editable installation imports some by itself
+
+
+@pytest.mark.parametrize("wrong", ["orders=a", None, [("orders", "a")]])
+def test_filters_are_given_by_the_names_of_chains(bus: Bus, wrong: Any) -> None:
+    with pytest.raises(InvalidTypeError, match="takes filters by the names of chains, as in"):
+        bus.set_filters(wrong)
+
+
+def test_a_flavour_is_a_class(bus: Bus) -> None:
+    bus.add(SrcuChain("orders"))
+    with pytest.raises(InvalidTypeError, match="must be a chain class, such as SrcuChain, not 'Sr"):
+        bus.get("orders", "SrcuChain")  # type: ignore[call-overload]

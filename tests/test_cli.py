@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import runpy
 import signal
@@ -9,14 +11,12 @@ import subprocess
 import sys
 import textwrap
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tocsin.cli import main
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 BACKENDS = ["asyncio", "trio"]
 
@@ -135,6 +135,19 @@ def test_filters_hold_for_the_chains_of_the_bus(write: Folder, run: Any) -> None
     ]
 
 
+def test_a_filter_that_fits_nothing_is_told(write: Folder, run: Any) -> None:
+    add = """
+    from tocsin import AtomicChain
+    host.bus.add(AtomicChain("a")).register(print, name="x")
+    """
+    result = run("run", "--filter", " a =x,y", "--filter", "b=x", write("one", add))
+    assert result.status == 0
+    assert result.errors[:2] == [
+        "tocsin: warning: --filter a: no block has been called y",
+        "tocsin: warning: --filter b: no chain of that name has appeared",
+    ]
+
+
 # Errors.
 
 
@@ -159,6 +172,10 @@ def test_a_failing_load_is_one_line_and_what_was_loaded_is_unloaded(
         (["missing.py"], "missing was not loaded: there is no file"),
         (["broken.py"], "broken was not loaded: SyntaxError: invalid syntax ("),
         (["--filter", "a=:", "one.py"], "bus 'tocsin', chain 'a': no valid entry is left"),
+        (["quits.py"], "quits was not loaded: SystemExit: 0 ("),
+        (["ends.py"], "ends was not loaded: EOFError ("),
+        (["pipe.py"], "pipe was not loaded: BrokenPipeError: [Errno 32] Broken pipe ("),
+        (["silent.py"], "silent was not loaded: Silent: (its text raised KeyError) ("),
     ],
 )
 def test_what_is_wrong_with_a_module_is_one_line(
@@ -166,29 +183,71 @@ def test_what_is_wrong_with_a_module_is_one_line(
 ) -> None:
     write("one")
     write("user", head="REQUIRES = 'one'")
+    write("quits", head="import sys; sys.exit(0)")
+    write("ends", head="raise EOFError")
+    write("pipe", "import errno; raise OSError(errno.EPIPE, 'Broken pipe')")
+    silent = "class Silent(Exception):\n    def __str__(self): raise KeyError"
+    write("silent", "raise Silent", head=silent)
     (write.path / "broken.py").write_text("def f(:\n")
     result = run("run", *arguments)
     assert result.status == 1
-    assert len(result.errors) == 1
+    assert len(result.errors) == 1, result.errors
     assert result.errors[0].startswith(f"tocsin: {error}")
 
 
-def test_a_failing_unload_is_one_line_and_the_others_are_unloaded(write: Folder, run: Any) -> None:
-    bad = write("bad", end="raise RuntimeError('no')")
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        ("raise RuntimeError('no')", "RuntimeError: no"),
+        ("raise EOFError", "EOFError"),
+        ("import errno; raise OSError(errno.EPIPE, 'no')", "BrokenPipeError: [Errno 32] no"),
+        ("raise SystemExit(0)", "SystemExit: 0 (BAD, line 6)"),
+    ],
+)
+def test_a_failing_unload_is_one_line_and_the_others_are_unloaded(
+    write: Folder, run: Any, end: str, said: str
+) -> None:
+    bad = write("bad", end=end)
     result = run("run", write("one"), bad, write("two"))
     note = "(raised by module_exit of bad, which was unloaded all the same)"
-    assert (result.status, result.errors) == (1, [f"tocsin: RuntimeError: no {note}"])
+    said = said.replace("BAD", str(write.path / bad))
+    assert (result.status, result.errors) == (1, [f"tocsin: {said} {note}"])
     assert result.said[3:] == ["two out", "bad out", "one out"]
 
 
-def test_a_module_in_use_at_the_end_is_one_line(write: Folder, run: Any) -> None:
+def test_several_failing_unloads_are_one_line(write: Folder, run: Any) -> None:
+    ends = [write(name, end="raise KeyError") for name in ("one", "two")]
+    note = "(raised by module_exit of {}, which was unloaded all the same)"
+    errors = "; ".join(f"KeyError {note.format(name)}" for name in ("two", "one"))
+    assert run("run", *ends).errors == [f"tocsin: {errors}"]
+
+
+def test_a_failing_unload_does_not_hide_a_failing_load(write: Folder, run: Any) -> None:
+    result = run("run", write("one", end="raise KeyError"), "missing.py")
+    assert result.status == 1
+    assert result.errors[-1].startswith("tocsin: missing was not loaded: there is no file")
+    assert result.errors[-1].endswith("(while all modules were unloaded: KeyError)")
+
+
+@pytest.mark.parametrize(
+    "error", ["GeneratorExit", "asyncio.CancelledError", "BaseException('no')"]
+)
+def test_what_is_no_plain_error_is_one_line_too(
+    write: Folder, run: Any, backend: str, error: str
+) -> None:
+    result = run(
+        "run", "--backend", backend, write("one"), write("two", f"import asyncio\nraise {error}")
+    )
+    assert (result.status, result.said) == (1, ["one in", "two in", "one out"])
+    assert len(result.errors) == 1
+    assert error.partition("(")[0].rpartition(".")[2] in result.errors[0]
+
+
+def test_blocks_that_others_left_do_not_keep_a_module(write: Folder, run: Any) -> None:
     use = "from tocsin import AtomicChain, Scope\n"
     use += "Scope('app').register_nowait(host.bus.add(AtomicChain('a')), print)"
-    result = run("run", write("one", use), write("two", use.replace("'a'", "'b'")))
-    assert (result.status, result.said) == (1, ["one in", "two in"])
-    assert result.errors == ["tocsin: two is in use by: app; one is in use by: app"]
-    for name in ("one", "two"):
-        del sys.modules[name]
+    result = run("run", write("one", use))
+    assert (result.status, result.said) == (0, ["one in", "one out"])
 
 
 @pytest.mark.parametrize(
@@ -212,7 +271,7 @@ def test_an_interruption_unloads_and_is_one_line(write: Folder, run: Any) -> Non
     result = run("run", write("one"), write("two", "raise KeyboardInterrupt"))
     assert result.status == 130
     assert result.said == ["one in", "two in", "one out"]
-    assert [line for line in result.errors if line] == ["tocsin: interrupted"]
+    assert result.errors == ["tocsin: interrupted"]
 
 
 def test_what_is_not_installed_is_named(
@@ -234,6 +293,81 @@ def test_without_click_a_process_says_what_to_install(tmp_path: Path) -> None:
     assert result.stderr == "tocsin: the command line needs click; install tocsin[cli]\n"
 
 
+# Output that goes nowhere.
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("lines", [1, 20_000])
+@pytest.mark.parametrize(
+    ("redirection", "status", "errors"),
+    [
+        ("| true", 0, [0, 1]),
+        ("> /dev/full", 1, [1]),
+        (">&-", 0, [0]),
+        ("2>&- > /dev/full", 1, [0]),
+    ],
+)
+def test_output_that_nobody_takes_is_one_line_at_most(
+    write: Folder, redirection: str, status: int, errors: list[int], lines: int
+) -> None:
+    one = write("one", end=f"for _ in range({lines}): print('more')")
+    done = subprocess.run(
+        f"'{sys.executable}' -m tocsin run {one} {redirection}",
+        shell=True,
+        cwd=write.path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == status
+    assert len(done.stderr.splitlines()) in errors
+    assert "Exception ignored" not in done.stderr
+
+
+class Full(io.StringIO):
+    """A stdout that fails when it is flushed."""
+
+    def __init__(self, error: OSError, file: Any) -> None:
+        super().__init__()
+        self.error, self.file = error, file
+
+    def fileno(self) -> int:
+        return int(self.file.fileno())
+
+    def flush(self) -> None:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), []),
+        (OSError(errno.ENOSPC, "full"), ["tocsin: OSError: [Errno 28] full"]),
+    ],
+)
+def test_what_could_not_be_written_fails_in_one_line_or_none(
+    write: Folder,
+    run: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    error: OSError,
+    said: list[str],
+) -> None:
+    with (tmp_path / "out").open("w") as file:
+        monkeypatch.setattr(sys, "stdout", Full(error, file))
+        result = run("run", write("one"))
+        file.write("dropped")
+    assert (result.status, result.errors) == (1, said)
+    assert not (tmp_path / "out").read_text()
+
+
+def test_there_may_be_no_stdout(write: Folder, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    assert run("run", write("one")).status == 0
+
+
 # Help.
 
 
@@ -253,14 +387,22 @@ def test_version_tells_the_version(run: Any) -> None:
 # Staying.
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("arguments", "number", "word"),
+    [
+        ([], signal.SIGTERM, "terminated"),
+        (["--stay"], signal.SIGTERM, "terminated"),
+        (["--stay"], signal.SIGINT, "interrupted"),
+    ],
+)
 def test_a_signal_ends_a_load_that_takes_long(
-    write: Folder, run: Any, backend: str, number: signal.Signals
+    write: Folder, run: Any, backend: str, arguments: list[str], number: signal.Signals, word: str
 ) -> None:
     wait = f"import anyio, os\nos.kill(os.getpid(), {number:d})\nawait anyio.sleep_forever()"
-    result = run("run", "--backend", backend, "--stay", write("one"), write("slow", wait))
-    assert (result.status, result.errors) == (0, [])
-    assert result.said == ["one in", "slow in", "one out"]
+    one = write("one", end="print('and all the rest')")
+    result = run("run", "--backend", backend, *arguments, one, write("slow", wait))
+    assert (result.status, result.errors) == (128 + number, [f"tocsin: {word}"])
+    assert result.said == ["one in", "slow in", "one out", "and all the rest"]
 
 
 def test_a_signal_that_comes_before_it_waits_is_not_lost(

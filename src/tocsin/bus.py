@@ -10,6 +10,7 @@ for it, unless somebody has set another one on the chain itself since.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeVar, cast, overload
 
 from .admission import replace_base
@@ -25,7 +26,7 @@ from .filters import NameFilter
 from .scopes import ambient_scope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any, TypeAlias
 
     from .block import AnyBlock
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 ChainT = TypeVar("ChainT", bound="AnyChain")
 
-__all__ = ["Bus", "did_you_mean"]
+__all__ = ["Bus"]
 
 
 class Bus:
@@ -96,7 +97,13 @@ class Bus:
         names, and `InvalidTypeError` for a chain of another flavour.
         """
         chain = self[name]
-        if flavour is not None and not isinstance(chain, getattr(flavour, "__origin__", flavour)):
+        kind = getattr(flavour, "__origin__", flavour)
+        if kind is not None and not isinstance(kind, type):
+            raise InvalidTypeError(
+                f"the flavour of chain {name!r} must be a chain class, such as SrcuChain, "
+                f"not {flavour!r}"
+            )
+        if kind is not None and not isinstance(chain, kind):
             raise InvalidTypeError(
                 f"chain {name!r} of bus {self.name!r} is of flavour {type(chain).__name__}, "
                 f"not {flavour.__name__}"
@@ -130,6 +137,11 @@ class Bus:
         before anything has changed; what a replay raises to those whom a filter admits
         (`anyio.WouldBlock` where it would have to wait), when all have their former filters again.
         """
+        if not isinstance(filters, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidTypeError(
+                f"bus {self.name!r} takes filters by the names of chains, as in "
+                f"{{'orders': 'a,b'}}, not {type(filters).__name__}"
+            )
         made = {name: self._make_filter(name, given) for name, given in filters.items()}
         changed: list[tuple[Chain[Any, Any], Filter]] = []
         try:
@@ -174,7 +186,7 @@ class Bus:
             return self._chains[name]
         except KeyError:
             raise ChainNotFoundError(
-                f"bus {self.name!r} has no chain {name!r}{did_you_mean(name, self._chains)}",
+                f"bus {self.name!r} has no chain {name!r}{_did_you_mean(name, self._chains)}",
                 bus=self,
                 name=name,
             ) from None
@@ -197,7 +209,7 @@ class Bus:
         return f"<Bus {self.name!r} {len(self)} chains>"
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
     """Give the end of a message about a name that is not known: the nearest ones that are."""
     from difflib import get_close_matches
 

@@ -254,12 +254,12 @@ def is_result(result: object) -> bool:
     return issubclass(type(result), int)
 
 
-def invalid_result(chain: Named, block: AnyBlock, result: object) -> InvalidResultError:
+def invalid_result(chain: Named, block: AnyBlock, result: Any) -> InvalidResultError:
     """Make the error for a callback's answer that is no result; close a coroutine (D4)."""
     hint = "give an int, such as NOTIFY_OK, or None"
     if hasattr(result, "__await__"):
         hint = "make the callback async def, or pass is_async=True on a chain that awaits"
-        if isinstance(result, CoroutineType):
+        if issubclass(type(result), CoroutineType):
             result.close()
     return InvalidResultError(
         f"block {block.name!r}{where(block)} on chain {chain.name!r} gave "

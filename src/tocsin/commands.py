@@ -1,4 +1,4 @@
-"""The commands of ``tocsin``, on click. Nothing here prints: stdout belongs to the modules."""
+"""The commands of ``tocsin``, on click. Nothing here writes to stdout: that is the modules'."""
 
 from __future__ import annotations
 
@@ -14,12 +14,8 @@ import click
 from .bus import Bus
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from anyio import CancelScope
     from anyio.abc import TaskStatus
-
-    from .modules import ModuleHost
 
 __all__ = ["tocsin"]
 
@@ -36,6 +32,7 @@ def _read_filters(
     filters: dict[str, str] = {}
     for value in values:
         chain, equals, names = value.partition("=")
+        chain = chain.strip()
         if not chain or not equals:
             raise click.BadParameter(f"{value!r} is not of the form CHAIN=NAME,NAME")
         filters[chain] = f"{filters[chain]},{names}" if chain in filters else names
@@ -79,35 +76,86 @@ def run(backend: str, filters: dict[str, str], *, stay: bool, modules: tuple[str
 
 
 async def _run(modules: tuple[str, ...], filters: dict[str, str], *, stay: bool) -> None:
-    from .modules import ModuleHost
+    import anyio
 
     bus = Bus("tocsin")
     bus.set_filters(filters)
+    awaited = (signal.SIGINT, signal.SIGTERM) if stay else (signal.SIGTERM,)
+    work = anyio.CancelScope()
+    caught: list[int] = []
+    loaded = False
+    try:
+        async with anyio.create_task_group() as group:
+            await group.start(_cancel_on_signal, awaited, work, caught)
+            loaded = await _load(bus, modules, filters, work, stay=stay)
+            group.cancel_scope.cancel()
+    except BaseExceptionGroup as failed:  # of one: nothing but the modules fails
+        raise failed.exceptions[0] from None
+    if caught and not (stay and loaded):
+        if caught[0] == signal.SIGINT:
+            raise _InterruptedError("interrupted")
+        raise _TerminatedError("terminated")
+
+
+async def _load(
+    bus: Bus,
+    modules: tuple[str, ...],
+    filters: dict[str, str],
+    work: CancelScope,
+    *,
+    stay: bool,
+) -> bool:
+    """Load modules, until ``work`` is cancelled, and unload them; say whether all were loaded."""
+    import anyio
+
+    from .modules import ModuleHost
+
+    loaded = False
     async with ModuleHost(bus) as host:
-        load = partial(_load, host, modules)
-        await (_until_signal(load) if stay else load())
+        with work:
+            for module in modules:
+                await host.load(module)
+            loaded = True
+            _warn_of_filters(bus, filters)
+            if stay:
+                await anyio.sleep_forever()
+    return loaded
 
 
-async def _load(host: ModuleHost, modules: tuple[str, ...]) -> None:
-    for module in modules:
-        await host.load(module)
-
-
-async def _until_signal(load: Callable[[], Awaitable[None]]) -> None:
-    """Load, then wait; a signal ends either."""
+async def _cancel_on_signal(
+    awaited: tuple[signal.Signals, ...],
+    work: CancelScope,
+    caught: list[int],
+    *,
+    task_status: TaskStatus[None],
+) -> None:
     import anyio
 
-    async with anyio.create_task_group() as group:
-        await group.start(_cancel_on_signal, group.cancel_scope)
-        await load()
-        await anyio.sleep_forever()
-
-
-async def _cancel_on_signal(scope: CancelScope, *, task_status: TaskStatus[None]) -> None:
-    import anyio
-
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with anyio.open_signal_receiver(*awaited) as signals:
         task_status.started()
-        async for _ in signals:
-            scope.cancel()
+        async for number in signals:
+            caught.append(number)
+            work.cancel()
             return
+
+
+class _InterruptedError(click.ClickException):
+    exit_code = 128 + signal.SIGINT  # as a shell reports it
+
+
+class _TerminatedError(click.ClickException):
+    exit_code = 128 + signal.SIGTERM
+
+
+def _warn_of_filters(bus: Bus, filters: dict[str, str]) -> None:
+    """Tell the operator about a filter that fits nothing: nobody else would notice."""
+    for name in filters:
+        if name not in bus:
+            _warn(f"--filter {name}: no chain of that name has appeared")
+            continue
+        for unmatched in bus[name].unmatched_names:
+            _warn(f"--filter {name}: no block has been called {unmatched}")
+
+
+def _warn(message: str) -> None:
+    click.echo(f"tocsin: warning: {message}", err=True)

@@ -306,7 +306,10 @@ class ModuleLoadedError(ModuleError):
 
 
 class ModuleInUseError(ModuleError):
-    """Other modules use it, others' blocks are on its chains, or it is on its way in or out."""
+    """Other modules use it, others' blocks are on its chains, or it is on its way in or out.
+
+    ``errno`` is EAGAIN in the first two cases, EBUSY in the last.
+    """
 
     errno: int = _errno.EBUSY
 

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import errno
 import os
+from asyncio import CancelledError, current_task
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, cast
+
+import anyio
 
 from . import _log
-from .errors import InvalidResultError, ModuleDependencyError, ModuleLoadError
-from .module_source import ModuleSource, describe_failure
+from .errors import InvalidResultError, ModuleDependencyError, ModuleError, ModuleLoadError
+from .module_source import ModuleSource, whereabouts
 from .module_states import Event, ModuleState, advance
 from .scopes import Scope
 
@@ -30,7 +34,7 @@ _MAX_ERRNO = 4095
 class ModuleRecord:
     """A module. Not for direct use."""
 
-    __slots__ = ("name", "scope", "source", "state", "uses")
+    __slots__ = ("gone", "loaded", "name", "scope", "source", "state", "uses")
 
     def __init__(self, location: Location) -> None:
         self.name: str = location.name
@@ -39,6 +43,15 @@ class ModuleRecord:
         self.state: ModuleState = ModuleState.ABSENT
         self.uses: dict[str, None] = {}
         """The names of the modules that it uses, in order."""
+        self.loaded: list[ModuleRecord] = []
+        """The modules that its body and its init have loaded through the host."""
+        self.gone: anyio.Event = anyio.Event()
+        """Set when it has been unloaded."""
+
+    @property
+    def import_name(self) -> str:
+        """Its key in ``sys.modules``."""
+        return self.source.location.import_name
 
     def advance(self, event: Event) -> None:
         """Go on to the state that follows, or raise a `ModuleError`."""
@@ -46,23 +59,34 @@ class ModuleRecord:
 
     def read(self) -> None:
         """Find it and read what it requires. Raises `ModuleLoadError`."""
-        with self.scope.ambient():  # the packages that it lies in may register something
+        with self._inside():  # the packages that it lies in may register something
             self.source.read()
 
     async def start(self, host: ModuleHost) -> None:
         """Run its body and its init; then it is LIVE."""
-        with self.scope.ambient():
+        with self._inside():
             with self._load_errors():
-                self.source.run()
+                with self._no_quitting(sync=True):
+                    self.source.run()
                 self.advance(Event.INIT)
                 result = await self._run_hook("module_init", host)
             self._check_init(result)
+        if self.state is not ModuleState.COMING:
+            raise self.is_too_late()
         self.advance(Event.READY)
+
+    def is_too_late(self) -> ModuleLoadError:
+        """Give the error for a host that has been exited."""
+        return ModuleLoadError(
+            f"{self.name} was not loaded: its host has been exited; use another ModuleHost",
+            module=self.name,
+            errno=errno.ESHUTDOWN,
+        )
 
     async def exit(self, host: ModuleHost) -> None:
         """Run its exit, and say what it forgot."""
         try:
-            with self.scope.ambient():
+            with self._inside():
                 result = await self._run_hook("module_exit", host)
         except Exception as error:
             error.add_note(f"raised by module_exit of {self.name}, which was unloaded all the same")
@@ -79,10 +103,36 @@ class ModuleRecord:
                 f"None; {self.name} was unloaded all the same"
             )
 
+    @contextmanager
+    def _inside(self) -> Generator[None]:
+        """Own what is registered, and take note of what is imported."""
+        with self.scope.ambient(), self.source.watch():
+            yield
+
     async def _run_hook(self, name: str, host: ModuleHost) -> object:
         hook = getattr(self.source.module, name, None)
-        result: Any = None if hook is None else hook(host)
-        return await result if hasattr(result, "__await__") else result
+        with self._no_quitting(sync=True):
+            result: Any = None if hook is None else hook(host)
+        if hasattr(result, "__await__"):
+            with self._no_quitting(sync=False):
+                result = await result
+        if isinstance(result, CoroutineType):
+            cast("Any", result).close()  # it is refused, and must not warn that nobody awaited it
+        return cast("object", result)
+
+    @contextmanager
+    def _no_quitting(self, *, sync: bool) -> Generator[None]:
+        """Let it be an error when the module raises what would end the program or the task."""
+        try:
+            yield
+        except (SystemExit, CancelledError, GeneratorExit) as error:
+            if isinstance(error, CancelledError) and _is_being_cancelled():
+                raise
+            if isinstance(error, GeneratorExit) and not sync:
+                raise  # the coroutine may be being closed
+            if self.state is ModuleState.GOING:
+                raise ModuleError(self._say(error), module=self.name) from error
+            raise self._load_error(error) from error
 
     @contextmanager
     def _load_errors(self) -> Generator[None]:
@@ -96,9 +146,12 @@ class ModuleRecord:
         except Exception as error:
             raise self._load_error(error) from error
 
-    def _load_error(self, error: Exception) -> ModuleLoadError:
+    def _say(self, error: BaseException) -> str:
+        return whereabouts(error, self.source.file)
+
+    def _load_error(self, error: BaseException) -> ModuleLoadError:
         return ModuleLoadError(
-            f"{self.name} was not loaded: {describe_failure(error, self.source.file)}",
+            f"{self.name} was not loaded: {self._say(error)}",
             module=self.name,
             errno=getattr(error, "errno", None),
         )
@@ -107,7 +160,8 @@ class ModuleRecord:
         if result is None:
             return
         if not isinstance(result, int) or not -_MAX_ERRNO <= result <= 0:
-            hint = f"; did you mean {-result}?" if isinstance(result, int) and result > 0 else ""
+            number = int(result) if type(result) is int else 0
+            hint = f"; did you mean {-number}?" if 0 < number <= _MAX_ERRNO else ""
             raise InvalidResultError(
                 f"{self.name} was not loaded: its module_init gave {result!r}, not None, 0 or a "
                 f"negative errno{hint}"
@@ -120,3 +174,12 @@ class ModuleRecord:
                 module=self.name,
                 errno=-result,
             )
+
+
+def _is_being_cancelled() -> bool:
+    """Say whether asyncio cancels the running task; trio's cancellation is of another kind."""
+    try:
+        task = current_task()
+    except RuntimeError:
+        return False
+    return task is not None and task.cancelling() > 0

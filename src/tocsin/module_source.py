@@ -13,28 +13,28 @@ import importlib
 import importlib.util
 import os
 import sys
+from contextlib import contextmanager
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from weakref import WeakSet
 
 from .errors import InvalidTypeError, ModuleLoadError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, MutableMapping
+    from collections.abc import Collection, Generator
     from importlib.machinery import ModuleSpec
     from types import CodeType, ModuleType
 
-__all__ = ["ENTRY_POINTS", "Location", "ModuleSource", "describe_failure", "locate"]
+__all__ = ["ENTRY_POINTS", "Location", "ModuleSource", "in_words", "locate", "whereabouts"]
 
 ENTRY_POINTS = "tocsin.modules"
 """The entry point group in which packages offer modules by name."""
 
-_ABSENT = object()
+_withdrawn: WeakSet[ModuleType] = WeakSet()
+"""The modules that were unloaded, which nobody may put back.
 
-_brought: set[str] = set()
-"""The packages that loads have imported; each goes with the last that is imported of it.
-
-Global because ``sys.modules`` is.
+Global because ``sys.modules`` is: another host may have replaced one of them there.
 """
 
 
@@ -110,7 +110,7 @@ def _dotted(name: str) -> Location:
 class ModuleSource:
     """One load of a module: `read` it, `run` it, and in the end `withdraw` it."""
 
-    __slots__ = ("_before", "_code", "_undo", "file", "location", "module", "requires")
+    __slots__ = ("_brought", "_code", "_replaced", "file", "location", "module", "requires")
 
     requires: tuple[str, ...]
     """What it says in ``REQUIRES``, from `read` on."""
@@ -118,18 +118,33 @@ class ModuleSource:
     """Its source file, from `read` on."""
     module: ModuleType
     """From `read` on; its body has not run before `run`."""
-    _before: frozenset[str]
-    """What was imported before `read`."""
     _code: CodeType
 
     def __init__(self, location: Location) -> None:
         self.location: Location = location
-        self._undo: list[Callable[[], None]] = []
+        self._brought: dict[str, ModuleType] = {}
+        self._replaced: ModuleType | None = None
 
     @property
     def name(self) -> str:
         """What the host calls it."""
         return self.location.name
+
+    @property
+    def package(self) -> str:
+        """The outermost package that it lies in, or else its own name."""
+        return self.location.import_name.partition(".")[0]
+
+    @contextmanager
+    def watch(self) -> Generator[None]:
+        """Take note of what of its package is imported inside, for `withdraw`."""
+        before = frozenset(sys.modules)
+        try:
+            yield
+        finally:
+            for name in sys.modules.keys() - before:
+                if name.partition(".")[0] == self.package:
+                    self._brought[name] = sys.modules[name]
 
     def read(self) -> None:
         """Find, compile and read it. Runs nothing but the packages that it lies in.
@@ -137,7 +152,6 @@ class ModuleSource:
         Raises `ModuleLoadError` when it is not there, is no Python source, or has a syntax error,
         and for a file whose name another module in ``sys.modules`` has.
         """
-        self._before = frozenset(sys.modules)
         spec = self._find_file() if self.location.path else self._find_name()
         text = self._text(spec)
         try:
@@ -155,35 +169,28 @@ class ModuleSource:
     def run(self) -> None:
         """Put the module into ``sys.modules`` and run its body. Raises whatever that raises."""
         name, module = self.location.import_name, self.module
-        self._replace(sys.modules, name, module)
+        self._replaced = sys.modules.get(name)
+        _swap(name, self._replaced, module)
         exec(self._code, vars(module))  # noqa: S102 - this is what loading means
         there = getattr(module, "REQUIRES", ())
         names = _names(there)
         if names is None or set(names) != set(self.requires):
             raise self._unclear(f"when its body has run it is {there!r}")
-        package, _, child = name.rpartition(".")
-        if package and self.location.path is None:
-            self._replace(vars(sys.modules[package]), child, module)
 
-    def withdraw(self) -> None:
-        """Take out of ``sys.modules`` what the load brought there, and put back what it replaced.
+    def withdraw(self, heir: ModuleSource | None = None) -> None:
+        """Take the module out of ``sys.modules``, or put back what it replaced.
 
-        That is the module, what lies under it, and the packages that it lies in, if nothing else
-        of them is imported.
+        What of its package came with it goes too, or is left to ``heir``, which may use it.
         """
-        while self._undo:
-            self._undo.pop()()
-        name = self.location.import_name
-        for key in sys.modules.keys() - self._before:
-            if key.startswith(f"{name}."):
-                del sys.modules[key]
-        packages = list(_packages_of(name))
-        _brought.update(package for package in packages if package not in self._before)
-        for package in packages:
-            if package not in _brought or any(k.startswith(f"{package}.") for k in sys.modules):
-                break
-            _brought.discard(package)
-            sys.modules.pop(package, None)
+        own = self.location.import_name
+        if hasattr(self, "module"):
+            _withdrawn.add(self.module)
+            _swap(own, self.module, None if self._replaced in _withdrawn else self._replaced)
+        for name, brought in self._brought.items():
+            if heir is None or name == own:
+                _swap(name, brought, None)
+            else:
+                heir._brought[name] = brought
 
     # Finding.
 
@@ -191,27 +198,37 @@ class ModuleSource:
         name, path = self.location.import_name, str(self.location.path)
         if not os.path.isfile(path):  # noqa: PTH113 - the text is needed
             raise self._error(f"{self.name} was not loaded: there is no file {path}", errno.ENOENT)
-        there = sys.modules.get(name)
-        if there is not None and not _is_of_file(there, path):
-            where = getattr(there, "__file__", None) or "built in"
+        where = self._whose_name(name)
+        if where is not None and os.path.realpath(where) != os.path.realpath(path):
             raise self._error(
-                f"{self.name} was not loaded from {path}: another module of that name is imported "
+                f"{self.name} was not loaded from {path}: there is another module of that name "
                 f"({where}); rename the file",
                 errno.EEXIST,
             )
         loader = SourceFileLoader(name, path)
         return cast("ModuleSpec", importlib.util.spec_from_file_location(name, path, loader=loader))
 
-    def _find_name(self) -> ModuleSpec:
-        name = self.location.import_name
+    def _whose_name(self, name: str) -> str | None:
+        """Give the file of the module that an import of that name gives, if there is one."""
+        there = sys.modules.get(name)
+        if there is not None:
+            return getattr(there, "__file__", None) or "built in"
+        spec = self._find_spec(name) if name.isidentifier() else None
+        return spec.origin if spec else None
+
+    def _find_spec(self, name: str) -> ModuleSpec | None:
         importlib.invalidate_caches()  # the file may have been written a moment ago
         try:
-            spec = importlib.util.find_spec(name)
+            return importlib.util.find_spec(name)
         except Exception as error:
             raise self._error(
-                f"{self.name} was not loaded: looking for {name}: {type(error).__name__}: {error}",
+                f"{self.name} was not loaded: looking for {name}: {in_words(error)}",
                 errno.ENOENT if isinstance(error, ModuleNotFoundError) else None,
             ) from error
+
+    def _find_name(self) -> ModuleSpec:
+        name = self.location.import_name
+        spec = self._find_spec(name)
         if spec is None:
             raise self._error(
                 f"{self.name} was not loaded: there is no module or entry point {name}",
@@ -227,7 +244,7 @@ class ModuleSource:
             text = loader.get_source(spec.name) if self.file else None
         except (AttributeError, ImportError, SyntaxError, ValueError) as error:
             raise self._error(
-                f"{self.name} was not loaded: {type(error).__name__}: {error} ({self.file})"
+                f"{self.name} was not loaded: {in_words(error)} ({self.file})"
             ) from error
         if text is None:
             raise self._error(f"{self.name} was not loaded: {spec.name} has no Python source")
@@ -265,48 +282,44 @@ class ModuleSource:
     def _error(self, message: str, number: int | None = None) -> ModuleLoadError:
         return ModuleLoadError(message, module=self.name, errno=number)
 
-    def _replace(self, mapping: MutableMapping[str, Any], key: str, value: object) -> None:
-        """Put a value in its place, to be taken back unless somebody has replaced it since."""
-        before = mapping.get(key, _ABSENT)
 
-        def undo() -> None:
-            if mapping.get(key) is value:
-                if before is _ABSENT:
-                    del mapping[key]
-                else:
-                    mapping[key] = before
-
-        mapping[key] = value
-        self._undo.append(undo)
-
-
-def _packages_of(name: str) -> Iterator[str]:
-    """Give the packages that a name lies in, the nearest first."""
-    while name := name.rpartition(".")[0]:
-        yield name
+def _swap(name: str, old: ModuleType | None, new: ModuleType | None) -> None:
+    """Replace a module, where it still is in ``sys.modules`` and in its package, by another."""
+    package, _, child = name.rpartition(".")
+    inside: dict[str, Any] = getattr(sys.modules.get(package), "__dict__", {})
+    places: tuple[tuple[dict[str, Any], str], ...] = ((sys.modules, name), (inside, child))
+    for place, key in places:
+        if place.get(key) is old:
+            place.pop(key, None)
+            if new is not None:
+                place[key] = new
 
 
 def _names(value: object) -> tuple[str, ...] | None:
     """Give the names in a value: one, or a collection of them; ``None`` if it has others."""
     if isinstance(value, str):
-        return (value,)
+        value = (value,)
     if not isinstance(value, list | tuple | set | frozenset):
         return None
     names = tuple(cast("Collection[object]", value))
-    return cast("tuple[str, ...]", names) if all(isinstance(n, str) for n in names) else None
+    fine = all(isinstance(name, str) and name for name in names)
+    return cast("tuple[str, ...]", names) if fine else None
 
 
-def _is_of_file(module: ModuleType, path: str) -> bool:
-    file = getattr(module, "__file__", None)
-    return file is not None and os.path.realpath(file) == os.path.realpath(path)
+def in_words(error: BaseException) -> str:
+    """Say in one line what was raised, whatever its own words raise."""
+    try:
+        words = " ".join(str(error).split())
+    except Exception as failure:
+        words = f"(its text raised {type(failure).__name__})"
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__
 
 
-def describe_failure(error: BaseException, file: str) -> str:
+def whereabouts(error: BaseException, file: str) -> str:
     """Say in one line what was raised, and where in ``file``."""
     trace, line = error.__traceback__, 0
     while trace is not None:
         if trace.tb_frame.f_code.co_filename == file:
             line = trace.tb_lineno
         trace = trace.tb_next
-    said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return f"{said} ({file}, line {line})" if line else said
+    return f"{in_words(error)} ({file}, line {line})" if line else in_words(error)

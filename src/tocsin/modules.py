@@ -16,20 +16,26 @@ Source: ``kernel/module/main.c``.
 
 from __future__ import annotations
 
+import errno
+from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _log
-from .bus import Bus, did_you_mean
+from .bus import Bus, _did_you_mean
 from .errors import (
     InvalidTypeError,
     ModuleDependencyError,
+    ModuleError,
     ModuleInUseError,
     ModuleLoadedError,
     ModuleNotLoadedError,
+    ScopeClosedError,
+    TocsinError,
 )
+from .loops import shield
 from .module_record import ModuleRecord
-from .module_source import describe_failure, locate
+from .module_source import in_words, locate
 from .module_states import TRANSITIONS, Event, ModuleState, advance
 from .scopes import ambient_scope
 
@@ -63,17 +69,19 @@ class ModuleHost:
     ambient in the module's scope, which owns the blocks registered and the chains added to the bus
     meanwhile; what it registers later it registers through ``host.scope(name)``.
 
-    ``async with`` unloads all, in reverse, at the end. Used from one event loop. Its methods are
-    checkpoints only where a hook makes them wait, or a callback that is still running.
+    ``async with`` unloads all, in reverse, at the end, whatever is on their chains, and then the
+    host loads no more. Used from one event loop. Its methods are checkpoints only where a hook
+    makes them wait, or a callback that is still running.
     """
 
-    __slots__ = ("_bus", "_modules")
+    __slots__ = ("_bus", "_exited", "_modules")
 
     def __init__(self, bus: Bus) -> None:
         if not isinstance(bus, Bus):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidTypeError(f"a module host needs a Bus, not {type(bus).__name__}")
         self._bus = bus
         self._modules: dict[str, ModuleRecord] = {}
+        self._exited = False
 
     @property
     def bus(self) -> Bus:
@@ -104,8 +112,7 @@ class ModuleHost:
         It cannot be unloaded before its user. Raises `ModuleDependencyError` when it is not
         loaded, or when that would make a circle. Sync; legal anywhere.
         """
-        scope = ambient_scope()
-        user = next((one for one in self._modules.values() if one.scope is scope), None)
+        user = self._ambient_module()
         self._check_use(name, "" if user is None else user.name)
         needed = self._modules[name]
         if user is not None:
@@ -126,33 +133,34 @@ class ModuleHost:
 
         Gives the module. Raises `ModuleLoadedError`, `ModuleDependencyError`, `ModuleLoadError`,
         and `InvalidResultError` for what ``module_init`` must not give. A load that fails or is
-        cancelled is undone, as if it never began. Source: ``insmod``, ``modprobe``.
+        cancelled is undone, as if it never began: what it loaded meanwhile, and nobody else uses,
+        is unloaded too. Source: ``insmod``, ``modprobe``.
         """
         plan: list[ModuleRecord] = []
         try:
             self._plan(locate(spec), plan, 0, autoload=autoload)
             for module in plan:
-                self._modules[module.name] = self._modules.pop(module.name)  # behind its uses
-                await module.start(self)
+                await self._start(module)
         except BaseException as error:
             await self._undo(plan, error)
             raise
+        loader = self._ambient_module()
+        if loader is not None and loader.state is not ModuleState.LIVE:
+            loader.loaded += plan
         return plan[-1].source.module
 
     async def unload(self, name: str) -> None:
         """Unload a module: run its ``module_exit``, and take off whatever is left of it.
 
         When this returns no callback of the module is running. Blocks that it forgot are logged.
-        Raises `ModuleNotLoadedError`, and `ModuleInUseError` while other modules use it or blocks
-        of others are on its chains; then nothing has happened. What ``module_exit`` raises, or
-        `WouldDeadlockError` inside a callback of the module, comes when it is unloaded all the
-        same; so does a cancellation, and then no callback is waited for. Source: ``rmmod``.
+        Raises `ModuleNotLoadedError`, `ModuleInUseError` while other modules use it or blocks of
+        others are on its chains, and `WouldDeadlockError` inside a callback of the module; then
+        nothing has happened. What ``module_exit`` raises comes when it is unloaded all the same;
+        so does a cancellation, and then no callback is waited for. Source: ``rmmod``.
         """
-        module = self._begin_unload(name)
-        try:
-            await module.exit(self)
-        finally:
-            await self._dismantle(module)
+        module = self._check_unload(name)
+        module.advance(Event.UNLOAD)
+        await self._finish(module)
 
     async def __aenter__(self) -> Self:
         return self
@@ -163,10 +171,18 @@ class ModuleHost:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        failures = await _each(partial(self.unload, name) for name in self._unload_order())
-        if len(failures) == 1:
+        self._exited = True
+        failures, interruption = await _each(
+            partial(self._remove, self._modules[name]) for name in self._unload_order()
+        )
+        if error is not None and not isinstance(interruption, KeyboardInterrupt):
+            _add_notes(error, failures, "while all modules were unloaded")
+        elif interruption is not None:
+            _log_all(failures)
+            raise interruption
+        elif len(failures) == 1:
             raise failures[0]
-        if failures:
+        elif failures:
             raise ExceptionGroup("unloading all modules", failures)
 
     def __repr__(self) -> str:
@@ -181,23 +197,36 @@ class ModuleHost:
         module = self._enter(location)
         plan.insert(place, module)
         module.read()
-        for spec in (*self._packages_of(location), *module.source.requires):
-            name = spec if spec in self._modules else spec.rpartition(".")[2]
+        for spec in module.source.requires:
+            name = self._name_of(spec)
             place = plan.index(module)
             if autoload and name not in self._modules:
-                found = module.source.location.sibling(spec) or locate(spec)
-                name = self._plan(found, plan, place, autoload=True).name
+                try:
+                    found = module.source.location.sibling(spec) or locate(spec)
+                    name = self._plan(found, plan, place, autoload=True).name
+                except ModuleError as error:
+                    error.add_note(f"required by {module.name}")
+                    raise
             elif self._modules.get(name) not in plan[:place]:
                 self._check_use(name, module.name)
             module.uses[name] = None
         return module
 
+    def _name_of(self, spec: str) -> str:
+        """Give the name of the module that is required: a name, or the one it is imported by."""
+        if spec in self._modules:
+            return spec
+        named = (one.name for one in self._modules.values() if one.import_name == spec)
+        return next(named, spec)
+
     def _enter(self, location: Location) -> ModuleRecord:
         """Give a module its place in the table, where it keeps others of that name out."""
         module = self._modules.get(location.name) or ModuleRecord(location)
+        if self._exited:
+            raise module.is_too_late()
         module.advance(Event.LOAD)
         for other in self._modules.values():
-            if other.source.location.import_name == location.import_name:
+            if other.import_name == location.import_name:
                 raise ModuleLoadedError(
                     f"{location.import_name} is loaded already, as {other.name}",
                     module=location.name,
@@ -205,27 +234,21 @@ class ModuleHost:
         self._modules[module.name] = module
         return module
 
-    def _packages_of(self, location: Location) -> list[str]:
-        """Give those of the modules that are packages it lies in, and which it therefore uses."""
-        return [
-            module.name
-            for module in self._modules.values()
-            if location.import_name.startswith(f"{module.source.location.import_name}.")
-        ]
-
     def _check_use(self, name: str, user: str) -> None:
         """Raise `ModuleDependencyError` unless a module may be used."""
         module = self._modules.get(name)
         advance(name, module.state if module else ModuleState.ABSENT, Event.USE, user=user)
 
-    def _begin_unload(self, name: str) -> ModuleRecord:
-        """Say why a module cannot be unloaded, or begin with it."""
+    def _check_unload(self, name: str) -> ModuleRecord:
+        """Give a module that can be unloaded, or say why it cannot be."""
         module = self._find(name)
-        after = advance(name, module.state, Event.UNLOAD)
+        advance(name, module.state, Event.UNLOAD)
         users = dict.fromkeys((*self._users(name), *self._strangers(module)))
         if users:
-            raise ModuleInUseError(f"{name} is in use by: {', '.join(users)}", module=name)
-        module.state = after
+            raise ModuleInUseError(
+                f"{name} is in use by: {', '.join(users)}", module=name, errno=errno.EAGAIN
+            )
+        _refuse_to_wait_for(module.scope)
         return module
 
     def _find(self, name: str) -> ModuleRecord:
@@ -233,8 +256,14 @@ class ModuleHost:
             return self._modules[name]
         except KeyError:
             raise ModuleNotLoadedError(
-                f"{name} is not loaded{did_you_mean(name, self._modules)}", module=name
+                f"{name} is not loaded{_did_you_mean(name, self._modules)}", module=name
             ) from None
+
+    def _ambient_module(self) -> ModuleRecord | None:
+        scope = None
+        with suppress(ScopeClosedError):
+            scope = ambient_scope()
+        return next((one for one in self._modules.values() if one.scope is scope), None)
 
     def _users(self, name: str) -> tuple[str, ...]:
         return tuple(one.name for one in reversed(self._modules.values()) if name in one.uses)
@@ -266,16 +295,44 @@ class ModuleHost:
 
     # Acting.
 
+    async def _start(self, module: ModuleRecord) -> None:
+        self._modules[module.name] = self._modules.pop(module.name)  # behind what it uses
+        try:
+            await module.start(self)
+        except TocsinError as error:
+            for user in self._users(module.name):
+                error.add_note(f"required by {user}")
+            raise
+
     async def _undo(self, plan: list[ModuleRecord], error: BaseException) -> None:
         """Undo a load: drop what is not loaded yet, unload what is and nobody else uses by now."""
-        for failure in await _each(partial(self._take_back, one) for one in reversed(plan)):
-            error.add_note(f"while that was undone: {describe_failure(failure, '')}")
+        failures, _ = await _each(partial(self._take_back, one) for one in reversed(plan))
+        _add_notes(error, failures, "while that was undone")
 
     async def _take_back(self, module: ModuleRecord) -> None:
         if module.state is ModuleState.LIVE:
-            await self.unload(module.name)
-        elif Event.FAIL in TRANSITIONS[module.state]:  # if not, somebody else unloads it
+            self._check_unload(module.name)
+        await self._remove(module)
+        failures, _ = await _each(partial(self._take_back, one) for one in reversed(module.loaded))
+        _log_all(failures)
+
+    async def _remove(self, module: ModuleRecord) -> None:
+        """Unload a module, or stop loading it, whoever uses it; see that it is gone."""
+        if module.state is ModuleState.LIVE:
+            module.advance(Event.UNLOAD)
+            await self._finish(module, unwinding=True)
+        elif Event.FAIL in TRANSITIONS[module.state]:
             module.advance(Event.FAIL)
+            await self._dismantle(module)
+        else:  # somebody else is unloading it, or has
+            await module.gone.wait()
+
+    async def _finish(self, module: ModuleRecord, *, unwinding: bool = False) -> None:
+        """Unload a module that is GOING; the hook of an unwinding is not cancelled."""
+        try:
+            with shield(needed=unwinding):
+                await module.exit(self)
+        finally:
             await self._dismantle(module)
 
     async def _dismantle(self, module: ModuleRecord) -> None:
@@ -290,24 +347,48 @@ class ModuleHost:
                 )
             for chain in self._bus._owned_by(module.scope):
                 self._bus._discard(chain.name)
-            module.source.withdraw()
-            module.advance(Event.GONE)
             del self._modules[module.name]
+            package = module.source.package
+            others = (one.source for one in self._modules.values())
+            module.source.withdraw(next((one for one in others if one.package == package), None))
+            module.advance(Event.GONE)
+            module.gone.set()
 
 
-async def _each(actions: Iterable[Callable[[], Awaitable[None]]]) -> list[Exception]:
-    """Do all of them, whatever each raises; give that, or raise the cancellation, at the end."""
+async def _each(
+    actions: Iterable[Callable[[], Awaitable[None]]],
+) -> tuple[list[Exception], BaseException | None]:
+    """Do all of them, whatever each raises; give that, and what interrupted one of them."""
     failures: list[Exception] = []
-    interrupted: BaseException | None = None
+    interruption: BaseException | None = None
     for action in actions:
         try:
             await action()
         except Exception as error:
             failures.append(error)
         except BaseException as error:
-            interrupted = error
-    if interrupted is None:
-        return failures
+            interruption = error
+    return failures, interruption
+
+
+def _add_notes(error: BaseException, failures: list[Exception], when: str) -> None:
+    """Let an error surface as itself, with what failed on its way."""
+    _log_all(failures)
+    for failure in failures:
+        error.add_note(f"{when}: {in_words(failure)}")
+
+
+def _log_all(failures: list[Exception]) -> None:
     for failure in failures:
         _log.warn("a module failed while it was unloaded", error=failure)
-    raise interrupted
+
+
+def _refuse_to_wait_for(scope: Scope) -> None:
+    """Raise `WouldDeadlockError` where unregistering a block would wait for the running code."""
+    what, instead = "unloading from", "unload the module after the call"
+    for block in scope.blocks:
+        chain: Any = block.chain
+        if hasattr(chain, "_refuse_any_walk"):  # its writers exclude all walks
+            chain._refuse_any_walk(what, instead)
+        elif hasattr(chain, "_refuse_own_walk"):
+            chain._refuse_own_walk(block, what, instead)

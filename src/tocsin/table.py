@@ -47,7 +47,7 @@ class Leavable:
     __slots__ = ("is_gone",)
 
     def __init__(self) -> None:
-        self.is_gone = False
+        self.is_gone: bool = False
 
 
 def _gone(_event: object, _data: object) -> NoReturn:
