@@ -91,7 +91,7 @@ def wait_for_threads(chain: SyncChain[Any, Any], timeout: float | None) -> None:
             raise TimeoutError(
                 f"chain {chain.name!r}: {len(waited)} walks still ran after {timeout} s"
             )
-        time.sleep(pause)
+        time.sleep(pause)  # looking again is what costs the walks nothing: they signal nobody
         pause = min(pause * 2, 100 * _POLL)
         running = thread_walks(chain, SYNC_WALKS)
         waited = {frame: ident for frame, ident in waited.items() if frame in running}
