@@ -1,6 +1,6 @@
 """What a callable is, told by its code object: its name, its colour, what it takes.
 
-Nothing here imports ``inspect``, which costs more than the rest of Tocsin.
+Nothing here imports ``inspect``, so that importing Tocsin stays cheap.
 """
 
 from __future__ import annotations

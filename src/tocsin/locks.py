@@ -7,15 +7,15 @@ The *reader/writer lock* of `BlockingChain` follows the kernel's rwsem: first co
 readers admitted in batches, a waiting writer holds newcomers back. That last rule deadlocks when a
 running callback waits for somebody who queues behind the writer: a nested call in the same task can
 be recognised and is let through, but a call from a task that the callback merely started, or from a
-worker thread, cannot, not cheaply: searching the ancestors of every queued reader was measured and
-costs nine tenths of the throughput at a thousand callers. So a writer has patience instead: having
+worker thread, cannot, not cheaply: every queued reader would have to search its ancestors, which
+takes longer the more callers there are. So a writer has patience instead: having
 waited 50 ms it lets the readers queued behind it pass once, and doubles its patience. Whatever the
 running callback waits for gets through, and the writer, whose patience grows faster than any
 batch of readers lasts, gets its turn.
 
 The *grace period* of `SrcuChain` waits for given snapshots to have no readers. A snapshot that has
 been replaced gets no new ones, so a writer waits for earlier walks only, never for later ones. One
-counter per snapshot was measured against two epochs and is quicker by 8 to 20 %.
+counter per snapshot does less for each walk than two epochs would.
 
 Refused: timeouts (use anyio's), re-entrant writers, upgrading a reader.
 

@@ -11,7 +11,7 @@ How the hard promises hold:
 - *Once unregistered, never entered again* (D3): the writer overwrites the block's slot, by a
   callable that raises `Skipped`, in every older snapshot that a walk may still hold. It knows them
   by weak references, so walks pay nothing for it. Comparing tables after each callback was
-  measured, and costs every walk.
+  rejected: it would cost every walk.
 - *Dispatch costs what the interested blocks cost*: an event that some block names in ``events`` has
   a snapshot of its own, made when the table is written. Made by the first call that needs it, it
   could copy a slot that is being overwritten.

@@ -5,7 +5,7 @@ out of the ordinary (an exception, a block that is gone, a result of an odd type
 a careful walk, which knows the rules, at the place that they have reached. Reports, limits and
 robust calls are careful from the start.
 
-Forces that shaped the fast loops, each measured:
+Forces that shaped the fast loops:
 
 - The stop test is ``is not None and & 0x8000``: as cheap as truthiness for ``None``, and it lets no
   falsy non-int pass as a result (D4).
