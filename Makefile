@@ -5,6 +5,8 @@ PYTHON ?= $(shell for python in python3 python3.11 python3.12 python3.13 python;
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Pyright asks the first python on the PATH where packages are; its --verifytypes reads no other option.
+IN_VENV = PATH="$$(cd "$(BIN)" && pwd):$$PATH"
 
 .PHONY: demo test lint clean
 .DELETE_ON_ERROR:
@@ -20,8 +22,8 @@ lint: $(VENV)/.linted
 	"$(BIN)/ruff" check .
 	"$(BIN)/ruff" format --check .
 	"$(BIN)/python" -m mypy
-	"$(BIN)/pyright" --pythonpath "$$(cd "$(BIN)" && pwd)/python"
-	"$(BIN)/pyright" --pythonpath "$$(cd "$(BIN)" && pwd)/python" --ignoreexternal --verifytypes tocsin
+	$(IN_VENV) pyright
+	$(IN_VENV) pyright --ignoreexternal --verifytypes tocsin
 	"$(BIN)/lint-imports"
 
 $(STAMP): pyproject.toml
