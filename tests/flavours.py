@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import anyio
+
 from tocsin import AtomicChain, BlockingChain, NotifierBlock, RawChain, SrcuChain
 
 if TYPE_CHECKING:
@@ -16,6 +18,17 @@ FLAVOURS: list[type[Any]] = [*SYNC, *ASYNC]
 
 async def maybe_await(value: Any) -> Any:
     return await value if hasattr(value, "__await__") else value
+
+
+class Held:
+    """An async callback that says when it was entered and ends when it is released."""
+
+    def __init__(self) -> None:
+        self.entered, self.release = anyio.Event(), anyio.Event()
+
+    async def __call__(self, event: Any, data: Any) -> None:
+        self.entered.set()
+        await self.release.wait()
 
 
 class Rig:

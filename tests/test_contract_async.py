@@ -23,7 +23,7 @@ from tocsin import (
     WouldDeadlockError,
 )
 
-from .flavours import ASYNC, Rig
+from .flavours import ASYNC, Held, Rig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -237,10 +237,7 @@ async def test_d12_a_cancelled_waiting_writer_lets_those_behind_it_go_on() -> No
 @pytest.mark.usefixtures("endless_patience")
 async def test_d12_a_cancelled_waiting_reader_leaves_the_lock_as_it_was() -> None:
     chain = BlockingChain[Any, Any]("chain")
-    release = anyio.Event()
-
-    async def slow(event: Any, data: Any) -> None:
-        await release.wait()
+    slow = Held()
 
     block = await chain.register(slow)
     async with anyio.create_task_group() as group:
@@ -252,7 +249,7 @@ async def test_d12_a_cancelled_waiting_reader_leaves_the_lock_as_it_was() -> Non
             readers.start_soon(chain.call, 2, None)
             await anyio.wait_all_tasks_blocked()
             readers.cancel_scope.cancel()
-        release.set()
+        slow.release.set()
     assert chain.statistics() == (0, 0, 0, 0)
     assert await chain.call(1, None) == 0
 
@@ -328,10 +325,7 @@ async def test_d12_a_writer_cancelled_at_the_moment_of_its_grant_passes_the_turn
 @every_async
 async def test_d12_a_context_takes_its_block_off_though_cancelled(flavour: Any) -> None:
     chain = flavour("chain")
-    release = anyio.Event()
-
-    async def slow(event: Any, data: Any) -> None:
-        await release.wait()
+    slow = Held()
 
     async with anyio.create_task_group() as group:
         with anyio.CancelScope() as scope:
@@ -342,7 +336,7 @@ async def test_d12_a_context_takes_its_block_off_though_cancelled(flavour: Any) 
         assert scope.cancelled_caught
         assert block.chain is None
         assert chain.is_empty
-        release.set()
+        slow.release.set()
 
 
 @every_async
@@ -427,10 +421,7 @@ async def test_srcu_unregister_does_not_wait_for_walks_that_began_later() -> Non
 
 async def test_srcu_unregister_does_not_wait_for_walks_that_never_held_the_block() -> None:
     chain = SrcuChain[Any, Any]("chain")
-    release = anyio.Event()
-
-    async def slow(event: Any, data: Any) -> None:
-        await release.wait()
+    slow = Held()
 
     await chain.register(slow, events=["slow"])
     other = await chain.register(nothing, events=["other"])
@@ -441,7 +432,7 @@ async def test_srcu_unregister_does_not_wait_for_walks_that_never_held_the_block
         await chain.unregister(newcomer)
         await chain.unregister(other)
         assert chain.statistics().walks_running == 1
-        release.set()
+        slow.release.set()
 
 
 async def test_srcu_waits_for_every_older_snapshot_that_holds_the_block() -> None:
@@ -527,10 +518,7 @@ async def test_a_callback_unregistered_while_it_is_suspended_runs_to_its_end(fla
 @every_async
 async def test_nowait_forms_would_block_where_the_plain_ones_would_wait(flavour: Any) -> None:
     chain = flavour("chain")
-    release = anyio.Event()
-
-    async def slow(event: Any, data: Any) -> None:
-        await release.wait()
+    slow = Held()
 
     block = await chain.register(slow)
     async with anyio.create_task_group() as group:
@@ -546,7 +534,7 @@ async def test_nowait_forms_would_block_where_the_plain_ones_would_wait(flavour:
                 chain.register_nowait(nothing)
         else:
             chain.unregister_nowait(chain.register_nowait(nothing))
-        release.set()
+        slow.release.set()
     chain.unregister_nowait(block)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
@@ -560,9 +561,21 @@ async def test_a_limit_is_an_int(flavour: Any, colour: str, walk: str, limit: An
     assert rig.chain.statistics().walks_running == 0
 
 
-def test_a_timeout_of_synchronize_is_seconds() -> None:
+@pytest.mark.parametrize("timeout", ["x", True, 1j])
+def test_a_timeout_of_synchronize_is_seconds(timeout: Any) -> None:
     with pytest.raises(InvalidTypeError, match=r"'chain'.*seconds"):
-        AtomicChain[Any, Any]("chain").synchronize(timeout="x")  # type: ignore[arg-type]
+        AtomicChain[Any, Any]("chain").synchronize(timeout=timeout)
+
+
+@pytest.mark.parametrize("timeout", [-1, -0.001, math.nan, -math.inf])
+def test_a_timeout_of_synchronize_is_no_less_than_0(timeout: float) -> None:
+    with pytest.raises(InvalidValueError, match=r"'chain'.*0 s or more"):
+        AtomicChain[Any, Any]("chain").synchronize(timeout=timeout)
+
+
+def test_without_walks_synchronize_returns_whatever_its_timeout() -> None:
+    for timeout in (None, 0, 0.5, math.inf):
+        AtomicChain[Any, Any]("chain").synchronize(timeout=timeout)
 
 
 @every_flavour

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import ExitStack
 from typing import Any
 
 import anyio
@@ -29,7 +29,7 @@ from tocsin import (
     WouldDeadlockError,
 )
 
-from .flavours import ASYNC, FLAVOURS, SYNC, Rig
+from .flavours import ASYNC, FLAVOURS, SYNC, Held, Rig
 
 pytestmark = pytest.mark.anyio
 
@@ -672,25 +672,18 @@ async def test_set_filter_nowait_needs_no_event_loop_and_does_the_same(flavour: 
     assert await heard(rig) == ["b"]
 
 
-async def test_only_waits_for_nobody() -> None:
-    for flavour in ASYNC:
-        rig = Rig(flavour, colour="async")
-        running, go = anyio.Event(), anyio.Event()
-
-        async def slow(event: Any, data: Any, running: Any = running, go: Any = go) -> None:
-            running.set()
-            await go.wait()
-
-        await rig.add("slow", slow)
-        await add_all(rig, "behind")
-        async with AsyncExitStack() as stack:
-            tasks = await stack.enter_async_context(anyio.create_task_group())
-            tasks.start_soon(rig.call, 1, None)
-            await running.wait()
-            with rig.chain.only("slow"):
-                go.set()
-                await anyio.wait_all_tasks_blocked()
-        assert rig.drain() == ["slow"]
+@pytest.mark.parametrize("flavour", ASYNC)
+async def test_only_waits_for_nobody(flavour: Any) -> None:
+    rig, slow = Rig(flavour, colour="async"), Held()
+    await rig.add("slow", slow)
+    await add_all(rig, "behind")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(rig.call, 1, None)
+        await slow.entered.wait()
+        with rig.chain.only("slow"):
+            slow.release.set()
+            await anyio.wait_all_tasks_blocked()
+    assert rig.drain() == ["slow"]
 
 
 # With a replay.

@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 import pytest
 
-from tocsin import AtomicChain, BlockingChain, RawChain, WrongLoopError
+from tocsin import AtomicChain, BlockingChain, Bus, RawChain, SrcuChain, WrongLoopError
 from tocsin.loops import LoopBinding, running_loop
 
 from .flavours import ASYNC
@@ -92,6 +92,45 @@ def test_another_loop_is_refused_while_the_first_is_open(flavour: Any, backend: 
         assert len(errors) == 4 + 2 * 8
         assert all("'chain'" in error for error in errors)
         assert len(chain) == 1
+
+    anyio.run(main, backend=backend)
+
+
+@every_async
+@every_backend
+@pytest.mark.parametrize("elsewhere", ["thread", *BACKENDS])
+def test_a_filter_is_not_changed_from_another_thread_or_loop(
+    flavour: Any, backend: str, elsewhere: str
+) -> None:
+    bus, other = Bus("bus"), Bus("other")
+    first, chain = bus.add(SrcuChain[Any, Any]("first")), bus.add(flavour("chain"))
+    other.set_filters({"chain": "nobody"})
+
+    def intrude() -> None:
+        with pytest.raises(WrongLoopError, match="'chain'"), chain.only("nobody"):
+            pytest.fail("it was entered")
+        with pytest.raises(WrongLoopError, match="'chain'"):
+            bus.set_filters({"first": "nobody", "chain": "nobody"})
+        with pytest.raises(WrongLoopError, match="'chain'"):
+            other.add(chain)
+
+    async def intrude_in_a_loop() -> None:
+        intrude()
+
+    async def main() -> None:
+        block = await chain.register(nothing)
+        if elsewhere == "thread":
+            await anyio.to_thread.run_sync(intrude)
+        else:
+            intruder = partial(anyio.run, intrude_in_a_loop, backend=elsewhere)
+            await anyio.to_thread.run_sync(intruder)
+        assert chain.blocks == (block,)
+        assert first.filter is chain.filter is None
+        assert "chain" not in other
+        with chain.only("nobody"):  # the chain's own loop may
+            assert chain.is_empty
+        bus.set_filters({"chain": "nobody"})
+        assert chain.parked == (block,)
 
     anyio.run(main, backend=backend)
 

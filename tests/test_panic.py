@@ -816,8 +816,9 @@ def test_bad_options_are_refused(ran: Ran) -> None:
         PanicNotifier(crash_kexec=crash_kexec)
     with pytest.raises(AsyncCallbackError, match="crash_kexec"):
         PanicNotifier(crash_kexec=Saver())
-    with pytest.raises(InvalidTypeError, match="seconds"):
-        PanicNotifier(turn_timeout="1")  # type: ignore[arg-type]
+    for no_seconds in ("1", True):
+        with pytest.raises(InvalidTypeError, match="seconds"):
+            PanicNotifier(turn_timeout=no_seconds)  # type: ignore[arg-type]
     for timeout in (-1, float("nan"), float("inf")):
         with pytest.raises(InvalidValueError, match="turn_timeout"):
             PanicNotifier(turn_timeout=timeout)

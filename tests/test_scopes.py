@@ -25,7 +25,7 @@ from tocsin import (
     WrongLoopError,
 )
 
-from .flavours import ASYNC, FLAVOURS, Rig, maybe_await
+from .flavours import ASYNC, FLAVOURS, Held, Rig, maybe_await
 
 pytestmark = pytest.mark.anyio
 
@@ -320,19 +320,15 @@ async def test_async_with_waits_until_nothing_of_it_is_running(flavour: Any) -> 
 @pytest.mark.parametrize("flavour", ASYNC)
 async def test_with_does_not_wait(flavour: Any) -> None:
     rig = Rig(flavour, colour="async")
-    running, go = anyio.Event(), anyio.Event()
-
-    async def slow(event: Any, data: Any) -> None:
-        running.set()
-        await go.wait()
+    slow = Held()
 
     async with anyio.create_task_group() as tasks:
         with Scope("owner"):
             await rig.add("slow", slow)
             tasks.start_soon(rig.call, 1, None)
-            await running.wait()
+            await slow.entered.wait()
         assert rig.chain.is_empty
-        go.set()
+        slow.release.set()
 
 
 async def test_async_with_waits_for_atomic_callbacks_in_other_threads() -> None:
@@ -366,23 +362,19 @@ async def test_async_with_waits_for_atomic_callbacks_in_other_threads() -> None:
 @pytest.mark.parametrize("flavour", ASYNC)
 async def test_a_cancelled_wait_has_taken_everything_off(flavour: Any) -> None:
     rig = Rig(flavour, colour="async")
-    running, go = anyio.Event(), anyio.Event()
-
-    async def slow(event: Any, data: Any) -> None:
-        running.set()
-        await go.wait()
+    slow = Held()
 
     async with anyio.create_task_group() as tasks:
         scope = Scope("owner")
         await scope.register(rig.chain, rig.callback("first"))
         await scope.register(rig.chain, rig.callback("slow", slow))
         tasks.start_soon(rig.call, 1, None)
-        await running.wait()
+        await slow.entered.wait()
         with anyio.move_on_after(0) as cancelled:
             await scope.aclose()
         assert cancelled.cancelled_caught
         assert (rig.chain.blocks, scope.blocks, scope.is_closed) == ((), (), True)
-        go.set()
+        slow.release.set()
 
 
 # Closing where it cannot wait, or not unregister.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import threading
+import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -216,6 +218,30 @@ def test_synchronize_gives_up_after_its_timeout(call: str) -> None:
         held.release.set()
         chain.synchronize(timeout=30)
     assert errors == []
+
+
+def test_d14_a_timeout_that_is_kept_does_not_hold_what_the_walks_had() -> None:
+    chain, held = AtomicChain[Any, Any]("chain"), Held()
+    chain.register(held)
+    payloads: list[weakref.ref[Any]] = []
+
+    def call() -> None:
+        data = Held()
+        payloads.append(weakref.ref(data))
+        chain.call(1, data)
+
+    gc.disable()
+    try:
+        with threads(call) as errors:
+            assert held.entered.wait(30)
+            with pytest.raises(TimeoutError) as caught:
+                chain.synchronize(timeout=0)
+            held.release.set()
+        assert errors == []
+        assert [ref() for ref in payloads] == [None]
+        assert caught.value.__traceback__ is not None
+    finally:
+        gc.enable()
 
 
 def test_synchronize_ignores_other_chains_and_later_walks() -> None:

@@ -2,7 +2,8 @@
 
 The layers, each importing only from those above it::
 
-    results  errors  _typing                 what is said
+    results  errors  protocol  _typing       what is said
+    callables  checks                        what callers pass in
     block  report  table  loops  ancestry    what there is
     careful  walk  slots  pacing  locks      how it is walked and guarded
     filters  scopes                          who may come, and who owns them

@@ -128,13 +128,14 @@ class Admission(Core[EventT, DataT]):
         order, and ``only()`` mutes the chain. Takes effect at once and waits for nobody, on async
         chains too: a callback that is running goes on. Leaving replays to those it admits, where
         the chain has a replay, but not to async callbacks, for which it would have to wait; one
-        that vetoes stays parked, with a warning. Raises `FilterError` for an invalid name. Legal
-        inside a callback.
+        that vetoes stays parked, with a warning. Raises `FilterError` for an invalid name,
+        `WrongLoopError`. Legal inside a callback.
         """
         return self._layer(NameFilter(names))
 
     @contextmanager
     def _layer(self, layer: NameFilter) -> Generator[None]:
+        self._check_caller()
         self._refilter(lambda layers: (*layers, layer))
         try:
             yield

@@ -70,6 +70,9 @@ class AsyncChain(Awaited, Paced, Chain[EventT, DataT], AsyncCalls[EventT, DataT]
         if self._binding.bind(self._name):
             self._forget_waiters()
 
+    def _check_caller(self) -> None:
+        self._binding.check(self._name)
+
     def _forget_waiters(self) -> None:
         """Drop those whose event loop was closed while they waited."""
         self._grace.forget()
@@ -181,7 +184,7 @@ class AsyncChain(Awaited, Paced, Chain[EventT, DataT], AsyncCalls[EventT, DataT]
 
         Raises `NotRegisteredError`, `WrongLoopError`. Sync; legal inside a callback of any flavour.
         """
-        self._binding.check(self._name)
+        self._check_caller()
         self._remove(block)
 
     def statistics(self) -> ChainStatistics:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, cast
 
 from ._typing import DataT_contra, EventT_contra, Generic, ResultT_co
 from .callables import default_name, is_async_callable, why_not_callable
+from .checks import check_seconds
 from .errors import InvalidTypeError, InvalidValueError
 
 if TYPE_CHECKING:
@@ -161,10 +162,7 @@ class NotifierBlock(Generic[EventT_contra, DataT_contra, ResultT_co]):
             raise InvalidValueError(f"block {self.name!r}: thread=True is for a sync callback")
         if timeout is None:
             return
-        if not isinstance(timeout, (int, float)) or isinstance(timeout, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidTypeError(
-                f"the timeout of block {self.name!r} must be seconds, not {type(timeout).__name__}"
-            )
+        check_seconds(timeout, f"the timeout of block {self.name!r}")
         if not timeout > 0:
             raise InvalidValueError(
                 f"the timeout of block {self.name!r} must be above 0 s, not {timeout}"

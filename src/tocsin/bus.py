@@ -63,8 +63,8 @@ class Bus:
 
         A filter that `set_filters` named for it replaces the chain's own. In a module of a
         `ModuleHost` the chain belongs to the module, and leaves the bus with it. Raises
-        `ChainExistsError` when the name is taken, `ScopeClosedError`, `InvalidTypeError`, and what
-        a replay raises that the filter gives rise to; then nothing has changed.
+        `ChainExistsError` when the name is taken, `ScopeClosedError`, `InvalidTypeError`, and where
+        a filter is set `WrongLoopError` and what a replay raises; then nothing has changed.
         """
         if not isinstance(chain, Chain):
             raise InvalidTypeError(
@@ -81,6 +81,7 @@ class Bus:
             )
         owner = ambient_scope()
         if name in self._filters:
+            chain._check_caller()
             chain._set_filter_now(self._filters[name])
         self._chains[name], self._owners[name] = cast("AnyChain", chain), owner
         return chain
@@ -133,9 +134,10 @@ class Bus:
         A filter is what an operator writes, as `NameFilter.parse` reads it, another callable, or
         ``None``, which like blank text means that there is no filter, not even the chain's own.
         Chains that are not named keep theirs. Takes effect at once and waits for nobody, on async
-        chains too: a callback that is running goes on. Raises `FilterError` or `InvalidTypeError`
-        before anything has changed; what a replay raises to those whom a filter admits
-        (`anyio.WouldBlock` where it would have to wait), when all have their former filters again.
+        chains too: a callback that is running goes on. Raises `FilterError`, `InvalidTypeError` or
+        `WrongLoopError` before anything has changed; what a replay raises to those whom a filter
+        admits (`anyio.WouldBlock` where it would have to wait), when all have their former filters
+        again.
         """
         if not isinstance(filters, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidTypeError(
@@ -143,13 +145,16 @@ class Bus:
                 f"{{'orders': 'a,b'}}, not {type(filters).__name__}"
             )
         made = {name: self._make_filter(name, given) for name, given in filters.items()}
+        here = cast("Iterable[Chain[Any, Any]]", self)
+        concerned = [chain for chain in here if chain.name in made]
+        for chain in concerned:
+            chain._check_caller()
         changed: list[tuple[Chain[Any, Any], Filter]] = []
         try:
-            for chain in cast("Iterable[Chain[Any, Any]]", self):
-                if chain.name in made:
-                    former = chain.filter
-                    chain._set_filter_now(made[chain.name])
-                    changed.append((chain, former))
+            for chain in concerned:
+                former = chain.filter
+                chain._set_filter_now(made[chain.name])
+                changed.append((chain, former))
         except BaseException:
             for chain, former in changed:
                 chain._refilter(replace_base(former))

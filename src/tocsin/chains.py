@@ -326,12 +326,12 @@ class SrcuChain(Graced[EventT, DataT]):
         **options: Unpack[BlockOptions],
     ) -> NotifierBlock[EventT, DataT, AnyResult]:
         """Like `register`, at once, or `anyio.WouldBlock`. Sync; needs no running event loop."""
-        self._binding.check(self._name)
+        self._check_caller()
         return self._register_now(target, options, unique_priority=unique_priority)
 
     def unregister_nowait(self, block: NotifierBlock[EventT, DataT, Any]) -> None:
         """Like `unregister`, at once, or `anyio.WouldBlock`. Sync; needs no running event loop."""
-        self._binding.check(self._name)
+        self._check_caller()
         self._require(block)
         self._refuse_running([block])
         self._remove(block)
@@ -353,6 +353,6 @@ class SrcuChain(Graced[EventT, DataT]):
 
     def set_filter_nowait(self, filter: Callable[[AnyBlock], bool] | None) -> None:  # noqa: A002
         """Like `set_filter`, at once, or `anyio.WouldBlock`. Sync."""
-        self._binding.check(self._name)
+        self._check_caller()
         self._refuse_running(self._to_be_parked(filter))
         self._set_filter_now(filter)

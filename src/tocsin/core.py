@@ -129,6 +129,9 @@ class Core(Generic[EventT, DataT]):
         parked = f", {len(self.parked)} parked" if self.parked else ""
         return f"<{type(self).__name__} {self._name!r} {len(self)} blocks{parked}>"
 
+    def _check_caller(self) -> None:
+        """Raise `WrongLoopError` where the chain belongs to another thread or event loop."""
+
     # Editing: every change of the table goes through here.
 
     def _edit(self, change: Callable[[Table], None], gone: Iterable[AnyBlock] = ()) -> Table:

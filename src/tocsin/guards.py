@@ -43,7 +43,7 @@ class Guarded(AsyncChain[EventT, DataT]):
 
     @contextmanager
     def _written_nowait(self) -> Generator[None]:
-        self._binding.check(self._name)
+        self._check_caller()
         if not self._rwlock.acquire_write_nowait():
             from anyio import WouldBlock
 

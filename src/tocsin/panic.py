@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from . import _log
 from .callables import is_async_callable
 from .chains import AtomicChain
+from .checks import check_seconds
 from .errors import AsyncCallbackError, InvalidTypeError, InvalidValueError, TocsinError
 from .filters import NameFilter
 
@@ -326,7 +327,7 @@ class _Installation:
             self._notifier._panic(PanicInfo(reason, None, thread.name, thread.ident, number))
 
 
-def _check_options(crash_kexec: object, turn_timeout: object) -> None:
+def _check_options(crash_kexec: object, turn_timeout: float) -> None:
     if crash_kexec is not None and not callable(crash_kexec):
         raise InvalidTypeError(
             f"crash_kexec must be a function that takes the PanicInfo, not "
@@ -336,8 +337,7 @@ def _check_options(crash_kexec: object, turn_timeout: object) -> None:
         raise AsyncCallbackError(
             "crash_kexec is async, and a dying program awaits nothing; give a plain function"
         )
-    if not isinstance(turn_timeout, int | float):
-        raise InvalidTypeError(f"turn_timeout must be seconds, not {type(turn_timeout).__name__}")
+    check_seconds(turn_timeout, "turn_timeout")
     if not 0 <= turn_timeout <= threading.TIMEOUT_MAX:
         raise InvalidValueError(
             f"turn_timeout must be from 0 to {threading.TIMEOUT_MAX} seconds, not {turn_timeout}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import contextmanager
 from threading import get_ident
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from ._typing import DataT, EventT
 from .ancestry import thread_walks
 from .base import Chain
-from .errors import InvalidTypeError, InvalidValueError, WouldDeadlockError
+from .checks import check_seconds
+from .errors import InvalidValueError, WouldDeadlockError
 from .report import ChainStatistics
 from .walk import SYNC_WALKS, SyncCalls
 
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SyncChain", "wait_for_threads"]
 
-_POLL = 0.0001  # seconds between two looks at the threads' frames, at first
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.0001, 0.01  # seconds between two looks at the threads' frames
 
 
 class SyncChain(Chain[EventT, DataT], SyncCalls[EventT, DataT]):
@@ -73,25 +75,40 @@ class SyncChain(Chain[EventT, DataT], SyncCalls[EventT, DataT]):
 
 
 def wait_for_threads(chain: SyncChain[Any, Any], timeout: float | None) -> None:
-    """Wait until the walks of ``chain`` that are running now have ended, in all threads."""
-    if not (timeout is None or isinstance(timeout, (int, float))):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InvalidTypeError(
-            f"chain {chain.name!r}: a timeout must be seconds, not {type(timeout).__name__}"
-        )
-    deadline = None if timeout is None else time.monotonic() + timeout
+    """Wait until the walks of ``chain`` that are running now have ended, in all threads.
+
+    A walk tells nobody that it ends, which would cost every call something; so their frames are
+    looked for again and again, at growing intervals.
+    """
+    deadline = _deadline(chain, timeout)
     waited: dict[FrameType, int] = thread_walks(chain, SYNC_WALKS)
-    if get_ident() in waited.values():
-        raise WouldDeadlockError(
-            f"synchronizing chain {chain.name!r} would wait for the walk that this code runs in; "
-            f"do it after the call"
-        )
-    pause = _POLL
-    while waited:
-        if deadline is not None and time.monotonic() >= deadline:
-            raise TimeoutError(
-                f"chain {chain.name!r}: {len(waited)} walks still ran after {timeout} s"
+    try:
+        if get_ident() in waited.values():
+            raise WouldDeadlockError(
+                f"synchronizing chain {chain.name!r} would wait for the walk that this code runs "
+                f"in; do it after the call"
             )
-        time.sleep(pause)  # looking again is what costs the walks nothing: they signal nobody
-        pause = min(pause * 2, 100 * _POLL)
-        running = thread_walks(chain, SYNC_WALKS)
-        waited = {frame: ident for frame, ident in waited.items() if frame in running}
+        pause = _FIRST_PAUSE
+        while waited:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError(
+                    f"chain {chain.name!r}: {len(waited)} walks still ran after {timeout} s"
+                )
+            time.sleep(min(pause, left))
+            pause = min(pause * 2, _LONGEST_PAUSE)
+            for ended in waited.keys() - thread_walks(chain, SYNC_WALKS):
+                del waited[ended]
+    finally:
+        waited.clear()  # an error's traceback holds this frame, which must not hold theirs
+
+
+def _deadline(chain: SyncChain[Any, Any], timeout: float | None) -> float:
+    """Give the moment, by the monotonic clock, at which a wait of so many seconds is over."""
+    if timeout is None:
+        return math.inf
+    what = f"chain {chain.name!r}: the timeout"
+    check_seconds(timeout, what)
+    if not timeout >= 0:
+        raise InvalidValueError(f"{what} must be 0 s or more, not {timeout}")
+    return time.monotonic() + timeout
