@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -17,7 +18,14 @@ FLAVOURS: list[type[Any]] = [*SYNC, *ASYNC]
 
 
 async def maybe_await(value: Any) -> Any:
-    return await value if hasattr(value, "__await__") else value
+    return await value if hasattr(type(value), "__await__") else value
+
+
+@dataclass(frozen=True)
+class NoNoteError(Exception):
+    """As every frozen dataclass: adding a note to it raises."""
+
+    code: int
 
 
 class Held:

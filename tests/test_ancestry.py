@@ -264,3 +264,89 @@ def test_a_native_nursery_of_the_callback_is_seen(native: bool) -> None:
     block = chain.register_nowait(callback)
     anyio.run(chain.call, 1, None, backend="trio")
     assert len(errors) == 1
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("flavour", ASYNC)
+async def test_a_child_of_an_outer_group_that_the_callback_starts_is_waited_for(
+    flavour: Any,
+) -> None:
+    chain, errors = flavour("chain"), list[Any]()
+
+    async def child(*, task_status: Any) -> None:
+        with pytest.raises(WouldDeadlockError) as caught:
+            await chain.unregister(block)
+        errors.append(caught.value)
+        task_status.started()
+
+    async def callback(event: Any, group: Any) -> None:
+        with anyio.fail_after(20):
+            await group.start(child)
+
+    block = await chain.register(callback)
+    async with anyio.create_task_group() as group:
+        await chain.call(1, group)
+    assert len(errors) == 1
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("hosted", [False, True])
+@pytest.mark.parametrize("flavour", ASYNC)
+async def test_no_alarm_for_a_child_that_said_it_has_started(flavour: Any, hosted: bool) -> None:
+    chain, log = flavour("chain"), []
+    release = anyio.Event()
+
+    async def child(*, task_status: Any) -> None:
+        task_status.started()
+        await chain.unregister(block)
+        log.append("unregistered")
+
+    async def callback(event: Any, group: Any) -> None:
+        await group.start(child)
+        await release.wait()
+        log.append("callback")
+
+    async def let_go() -> None:
+        await anyio.wait_all_tasks_blocked()
+        release.set()
+
+    block = await chain.register(callback)
+    async with anyio.create_task_group() as group:
+        group.start_soon(let_go)
+        if hosted:
+            await chain.call(1, group)
+        else:
+            group.start_soon(chain.call, 1, group)
+    assert log == ["callback", "unregistered"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("flavour", ASYNC)
+async def test_no_alarm_inside_a_start_of_somebody_elses_that_keeps_an_outer_group(
+    flavour: Any,
+) -> None:
+    chain, log = flavour("chain"), []
+    release = anyio.Event()
+
+    class Service:
+        def __init__(self, group: Any) -> None:
+            self.group = group
+
+        async def start(self) -> None:
+            self.group.start_soon(unregister)
+            await release.wait()
+
+    async def unregister() -> None:
+        await chain.unregister(block)
+        log.append("unregistered")
+
+    async def callback(event: Any, group: Any) -> None:
+        await Service(group).start()
+        log.append("callback")
+
+    block = await chain.register(callback)
+    async with anyio.create_task_group() as group:
+        group.start_soon(chain.call, 1, group)
+        await anyio.wait_all_tasks_blocked()
+        release.set()
+    assert log == ["callback", "unregistered"]

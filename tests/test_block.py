@@ -34,7 +34,7 @@ from tocsin import (
     Scope,
     SrcuChain,
 )
-from tocsin.slots import make_slot
+from tocsin.slots import arm, make_slot
 from tocsin.table import Skipped
 
 from .flavours import ASYNC, FLAVOURS, maybe_await
@@ -617,9 +617,36 @@ def test_of_two_racing_calls_of_a_once_block_one_gets_through() -> None:
         with pytest.raises(Skipped):
             slot(1, None)
 
+    arm(counter)
     slot = make_slot(counter, race)
     assert slot(1, None) == NOTIFY_OK
     assert counter.count == 1
+
+
+@pytest.mark.parametrize("how", ["filter", "only"])
+def test_a_once_block_admitted_again_in_mid_race_does_not_run_twice(how: str) -> None:
+    class Interrupted(AtomicChain[Any, Any]):
+        """Another thread filters and calls between the first call's ticket and its taking off."""
+
+        def _take_off(self, block: Any) -> None:
+            if how == "filter":
+                self.set_filter(lambda one: False)
+                self.set_filter(None)
+            else:
+                with self.only("nobody"):
+                    pass
+            assert block in self
+            self.call("second", None)
+            super()._take_off(block)
+
+    chain, ran = Interrupted("chain"), list[Any]()
+    block = chain.register(lambda event, data: ran.append(event), once=True)
+    for _ in range(2):  # and in the next registration once more
+        chain.call("first", None)
+        assert ran == ["first"]
+        assert block.chain is None
+        chain.register(block)
+        ran.clear()
 
 
 @pytest.mark.parametrize("flavour", [BlockingChain, SrcuChain])

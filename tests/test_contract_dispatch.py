@@ -25,7 +25,7 @@ from tocsin import (
     notifier_from_errno,
 )
 
-from .flavours import FLAVOURS, WAY_IDS, WAYS, Rig
+from .flavours import FLAVOURS, WAY_IDS, WAYS, NoNoteError, Rig
 
 pytestmark = pytest.mark.anyio
 every_way = pytest.mark.parametrize(("flavour", "colour", "walk"), WAYS, ids=WAY_IDS)
@@ -283,6 +283,39 @@ async def test_d4_a_removed_block_leaves_the_result_as_it_was(rig: Rig) -> None:
     assert await rig.call(1, None) == 5
 
 
+class OddInt(int):
+    """An int all the same, though its own arithmetic fails."""
+
+    def __and__(self, other: object) -> int:
+        raise RuntimeError("no arithmetic")
+
+
+class Proxy:
+    """Like an unbound proxy object: every look at an attribute raises."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(f"no {name} here")
+
+
+@every_way
+async def test_d4_an_int_subclass_counts_whatever_its_operators_do(rig: Rig) -> None:
+    await rig.add("plain", lambda event, data: OddInt(1))
+    await rig.add("stop", lambda event, data: OddInt(NOTIFY_STOP))
+    await rig.add("behind")
+    assert await rig.call(1, None) == NOTIFY_STOP
+    report = await rig.call_robust_report(1, 2, None)
+    assert report.stopped_by.name == "stop"
+    assert rig.drain() == ["plain", "stop", "plain", "stop", "plain"]
+
+
+@every_way
+async def test_d4_an_answer_that_cannot_be_looked_at_is_no_result(rig: Rig) -> None:
+    await rig.add("proxy", lambda event, data: Proxy())
+    for call in (rig.call, rig.call_report):
+        with pytest.raises(InvalidResultError, match=r"'proxy'.*Proxy"):
+            await call(1, None)
+
+
 # D5 stop
 
 
@@ -413,6 +446,30 @@ async def test_d9_other_base_exceptions_always_pass(
         assert not hasattr(raised, "__notes__")
     assert rig.drain() == ["culprit", "culprit"]
     assert rig.chain.statistics().walks_running == 0
+
+
+class OddNotesError(Exception):
+    __notes__ = 5  # type: ignore[assignment]
+
+
+@every_way
+@pytest.mark.parametrize("made", [NoNoteError(3), OddNotesError("odd")])
+@pytest.mark.parametrize("policy", ["raise", "collect", "isolate"])
+async def test_d9_an_exception_that_takes_no_note_is_treated_as_any_other(
+    flavour: Any, colour: str, walk: str, made: Exception, policy: str
+) -> None:
+    rig = Rig(flavour, colour=colour, walk=walk, errors=policy)
+    await rig.add("bad", made, priority=1)
+    await rig.add("behind")
+    for call in (rig.call, rig.call_report):
+        if policy == "isolate":
+            await call(1, None)
+        else:
+            with pytest.raises(Exception) as caught:
+                await call(1, None)
+            group = caught.value
+            assert (group.exceptions if isinstance(group, ExceptionGroup) else (group,)) == (made,)
+        assert rig.drain() == ["bad", *["behind"] * (policy != "raise")]
 
 
 @every_way

@@ -19,7 +19,7 @@ from tocsin import (
     notifier_from_errno,
 )
 
-from .flavours import WAY_IDS, WAYS, Rig
+from .flavours import WAY_IDS, WAYS, NoNoteError, Rig
 
 pytestmark = pytest.mark.anyio
 every_way = pytest.mark.parametrize(("flavour", "colour", "walk"), WAYS, ids=WAY_IDS)
@@ -337,3 +337,25 @@ def test_d10_without_an_event_loop_the_rollback_is_driven_as_well() -> None:
         rig.chain.call_robust(UP, DOWN, None).send(None)
     assert ended.value.value == NOTIFY_BAD
     assert rig.drain() == ["a", "stopper", "a"]
+
+
+@every_way
+@pytest.mark.parametrize("policy", ["raise", "collect", "isolate"])
+async def test_d10_an_exception_that_takes_no_note_is_rolled_back_as_any_other(
+    rig: Rig, policy: str
+) -> None:
+    failed, failed_too = NoNoteError(1), NoNoteError(2)
+    await agree(rig, "first", failed_too)
+    await agree(rig, "second")
+    await rig.add("bad", failed)
+    if policy == "isolate":
+        assert await rig.call_robust(UP, DOWN, None) == NOTIFY_BAD
+    elif policy == "collect":
+        with pytest.raises(ExceptionGroup) as group:
+            await rig.call_robust(UP, DOWN, None)
+        assert group.value.exceptions == (failed, failed_too)
+    else:
+        with pytest.raises(NoNoteError) as alone:
+            await rig.call_robust(UP, DOWN, None)
+        assert alone.value is failed
+    assert rig.drain() == ["first:up", "second:up", "bad", "first:down", "second:down"]

@@ -8,6 +8,7 @@ import weakref
 from typing import Any
 
 import anyio
+import anyio.from_thread
 import anyio.to_thread
 import pytest
 
@@ -357,6 +358,67 @@ async def test_async_with_waits_for_atomic_callbacks_in_other_threads() -> None:
         go.set()
     caller.join()
     assert log == ["slow ends", "left"]
+
+
+async def test_closing_from_a_callback_in_a_thread_would_wait_for_itself() -> None:
+    chain, scope, errors = AtomicChain[int]("chain"), Scope("owner"), list[Any]()
+
+    def close(event: int, data: None) -> None:
+        try:
+            anyio.from_thread.run(scope.aclose)
+        except WouldDeadlockError as error:
+            errors.append(error)
+
+    block = scope.register_nowait(chain, close)
+    await anyio.to_thread.run_sync(chain.call, 1)
+    assert "'chain'" in str(errors[0])
+    assert block.chain is None
+
+
+def test_closing_from_a_callback_that_runs_a_loop_would_wait_for_itself(
+    anyio_backend: str,
+) -> None:
+    chain, scope, errors = AtomicChain[int]("chain"), Scope("owner"), list[Any]()
+
+    def close(event: int, data: None) -> None:
+        try:
+            anyio.run(scope.aclose, backend=anyio_backend)
+        except WouldDeadlockError as error:
+            errors.append(error)
+
+    scope.register_nowait(chain, close)
+    chain.call(1)
+    assert len(errors) == 1
+
+
+async def test_closing_from_another_thread_waits_for_the_walk() -> None:
+    """Both threads are in `from_thread.run`; only one of them is inside a walk of the chain."""
+    chain, scope, log = AtomicChain[int]("chain"), Scope("owner"), list[str]()
+    entered, go = anyio.Event(), anyio.Event()
+
+    async def wait() -> None:
+        entered.set()
+        await go.wait()
+
+    def slow(event: int, data: None) -> None:
+        anyio.from_thread.run(wait)
+        log.append("slow ends")
+
+    def close() -> None:
+        anyio.from_thread.run(scope.aclose)
+        log.append("closed")
+
+    scope.register_nowait(chain, slow)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(anyio.to_thread.run_sync, chain.call, 1)
+        await entered.wait()
+        tasks.start_soon(anyio.to_thread.run_sync, close)
+        while chain.blocks:
+            await anyio.lowlevel.checkpoint()
+        await anyio.wait_all_tasks_blocked()
+        assert log == []
+        go.set()
+    assert log == ["slow ends", "closed"]
 
 
 @pytest.mark.parametrize("flavour", ASYNC)

@@ -9,7 +9,7 @@ running code when its coroutine is further up
   is not waited for, and must not be taken for a deadlock. So the host's chain of awaits is followed
   downwards, and the group has to be held by a coroutine below the walk's: ``async with`` keeps the
   group's bound ``__aexit__`` on its frame, where ``gc.get_referents`` shows it, and while the group
-  is closing, that method's own coroutine is in the chain;
+  is closing, that method's own coroutine is in the chain, as is that of its ``start``;
 - in the task that a ``thread=True`` callback left for a worker thread, which came back through
   ``anyio.from_thread.run``: a context variable remembers it, set around the hop alone.
 
@@ -22,6 +22,7 @@ import gc
 import sys
 from contextlib import AsyncExitStack
 from contextvars import ContextVar
+from threading import get_ident
 from types import (
     AsyncGeneratorType,
     CoroutineType,
@@ -32,14 +33,14 @@ from types import (
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from types import CodeType
 
     from anyio import TaskInfo
 
     from .table import Snapshot
 
-__all__ = ["HOP", "Hop", "enclosing_walks", "own_walks", "thread_walks"]
+__all__ = ["HOP", "Hop", "enclosing_walks", "own_walks", "thread_walks", "waits_for_us"]
 
 
 class Hop(NamedTuple):
@@ -116,6 +117,43 @@ def thread_walks(chain: object, codes: frozenset[CodeType]) -> dict[FrameType, i
     return found
 
 
+def waits_for_us(walks: Mapping[FrameType, int]) -> bool:
+    """Say whether one of these walks cannot end before the running code goes on.
+
+    Because it is further down in this thread, or in one that waits in ``anyio.from_thread.run`` for
+    what this code runs in.
+    """
+    threads = set(walks.values())
+    if get_ident() in threads:
+        return True
+    called = _called_from_a_thread()
+    return called is not None and any(_runs_from(ident, called) for ident in threads)
+
+
+def _called_from_a_thread() -> object:
+    """Give the function that a thread had this task run, if there is one."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        name = frame.f_code.co_qualname
+        if name.endswith("run_async_from_thread.<locals>.task_wrapper"):  # on asyncio
+            return frame.f_locals.get("func")
+        if name == "Run.unprotected_afn":  # on trio
+            return getattr(frame.f_locals.get("self"), "afn", None)
+        frame = frame.f_back
+    return None
+
+
+def _runs_from(ident: int, called: object) -> bool:
+    """Say whether a thread waits for that very function to return."""
+    frame = sys._current_frames().get(ident)
+    while frame is not None:
+        name = frame.f_code.co_name
+        if name == "run_async_from_thread" and frame.f_locals.get("func") is called:
+            return True
+        frame = frame.f_back
+    return False
+
+
 def _current_task() -> TaskInfo | None:
     from .loops import running_loop
 
@@ -167,10 +205,22 @@ def _awaits(coro: object) -> Iterator[Any]:
 
 def _holder(parent: TaskInfo, child: TaskInfo) -> Any:
     """Give the coroutine of ``parent`` that holds the group in which ``child`` runs."""
+    holder = None
     for suspended in _awaits(parent.coro):
-        if any(_runs(group, child) for group in _groups_of(suspended)):
+        if _starts(suspended, child):
             return suspended
-    return None
+        if holder is None and any(_runs(group, child) for group in _groups_of(suspended)):
+            holder = suspended
+    return holder
+
+
+def _starts(suspended: object, child: TaskInfo) -> bool:
+    """Say whether this is the ``start`` of a group, on asyncio, that waits for ``child``."""
+    frame = _frame_of(suspended)
+    if frame is None or frame.f_code.co_name != "start":
+        return False
+    done = getattr(frame.f_locals.get("future"), "done", None)
+    return done is not None and _runs(frame.f_locals.get("self"), child) and not done()
 
 
 def _groups_of(suspended: Any) -> Iterator[Any]:

@@ -28,7 +28,7 @@ from .errors import (
     PriorityInUseError,
 )
 from .scopes import Scope, ambient_scope
-from .slots import make_slot
+from .slots import arm, make_slot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,7 +90,8 @@ class Chain(Admission[EventT, DataT]):
 
     def _refuse_claimed(self, block: AnyBlock, *, unique_priority: bool) -> None:
         peer = self._table.first_of_priority(block.priority)
-        if unique_priority and self._table.is_active(block) and peer is not block and peer:
+        active = self._table.is_active(block)
+        if unique_priority and active and peer is not None and peer is not block:
             raise self._priority_in_use(block, peer)
         chain, me = block.chain, self._me
         parked = ", parked there by its filter" if block.is_parked else ""
@@ -120,6 +121,7 @@ class Chain(Admission[EventT, DataT]):
     def _join(self, claim: Claim) -> None:
         """Put a claimed block on the chain."""
         block, scope, filters = claim.block, claim.scope, claim.filters
+        arm(block)
 
         def add(draft: Table) -> None:
             # The filter is asked once, unless it was replaced meanwhile.

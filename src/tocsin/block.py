@@ -49,9 +49,11 @@ class _Rest(NamedTuple):
     timeout: float | None
     thread: bool
     is_async: bool
+    tickets: list[None] | None
+    """What the calls of a block with ``once`` contend for: one for each registration."""
 
 
-_PLAIN = {kind: _Rest(None, False, None, False, kind) for kind in (False, True)}
+_PLAIN = {kind: _Rest(None, False, None, False, kind, None) for kind in (False, True)}
 
 
 class NotifierBlock(Generic[EventT_contra, DataT_contra, ResultT_co]):
@@ -111,15 +113,20 @@ class NotifierBlock(Generic[EventT_contra, DataT_contra, ResultT_co]):
         self._nb_chain = self._nb_owner = None
         self._nb_sequence = -1
         target = self._nb_check_target(callback)
+        if is_async is not None and not isinstance(is_async, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidTypeError(
+                f"is_async of block {self.name!r} must be True, False or None, not "
+                f"{type(is_async).__name__}"
+            )
         if is_async is None:
             is_async = (
                 target.is_async if isinstance(target, NotifierBlock) else is_async_callable(target)
             )
         self._nb_check_name_and_priority(name, priority)
-        if events is None and timeout is None and not (once or thread):
-            self._nb_rest = _PLAIN[bool(is_async)]
+        if events is None and timeout is None and once is False and thread is False:
+            self._nb_rest = _PLAIN[is_async]
         else:
-            self._nb_rest = _Rest(_event_set(events), once, timeout, thread, bool(is_async))
+            self._nb_rest = _Rest(_event_set(events), once, timeout, thread, is_async, None)
             self._nb_check_rest()
 
     def __init_subclass__(cls, **arguments: Any) -> None:
@@ -155,7 +162,7 @@ class NotifierBlock(Generic[EventT_contra, DataT_contra, ResultT_co]):
             )
 
     def _nb_check_rest(self) -> None:
-        _, once, timeout, thread, is_async = self._nb_rest
+        _, once, timeout, thread, is_async, _ = self._nb_rest
         if not isinstance(once, bool) or not isinstance(thread, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidTypeError(f"once and thread of block {self.name!r} must be True or False")
         if thread and is_async:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _log
 from .block import where
-from .errors import InvalidResultError, InvalidTypeError, RollbackError, VetoError
+from .errors import InvalidResultError, InvalidTypeError, RollbackError, VetoError, add_note
 from .report import BlockCall, CallReport
 from .results import NOTIFY_BAD, NOTIFY_DONE, NOTIFY_STOP_MASK, NotifyResult
 from .table import Skipped
@@ -113,7 +113,7 @@ class Walk:
         try:
             if isinstance(failure, Skipped):
                 return walk
-            if failure is None or not (result is None or is_result(result)):
+            if failure is None or not _is_plain(result):
                 walk.returned(result)  # a stop test that fails is the result's fault
             elif walk.raised(failure):
                 raise failure
@@ -171,7 +171,7 @@ class Walk:
         self.calls.append(BlockCall(self.block, result, exception, duration))
         self.called.append(self.position)
         self.result = result
-        if result & NOTIFY_STOP_MASK:
+        if int.__and__(result, NOTIFY_STOP_MASK):  # whatever a subclass makes of "&"
             self.stopped_by, self._is_over = self.block, True
         elif len(self.calls) == self._limit:
             self._is_over = True
@@ -234,9 +234,10 @@ class Walk:
                 warn_isolated(self.chain, self.block, failure)
                 undone.warn_failures()
                 return
-            for error in undone.failures:
-                note = f"in the rollback, {type(error).__name__} was {error.__notes__[-1]}"
-                failure.add_note(note)
+            for position, call in zip(undone.called, undone.calls, strict=True):
+                if undone.has_failed(call):
+                    kind, place = type(call.exception), _place(self.chain, self.items, position)
+                    add_note(failure, f"in the rollback, {kind.__name__} was {place}")
             self.calls.clear()
             raise failure
         finally:
@@ -245,8 +246,12 @@ class Walk:
     def warn_failures(self) -> None:
         """Log what raised in a rollback."""
         for call in self.calls:
-            if any(call.exception is error for error in self.failures):
+            if self.has_failed(call):
                 warn_isolated(self.chain, call.block, call.exception)
+
+    def has_failed(self, call: BlockCall) -> bool:
+        """Say whether what was raised there is a failure, and no veto."""
+        return any(call.exception is error for error in self.failures)
 
 
 def is_result(result: object) -> bool:
@@ -257,7 +262,7 @@ def is_result(result: object) -> bool:
 def invalid_result(chain: Named, block: AnyBlock, result: Any) -> InvalidResultError:
     """Make the error for a callback's answer that is no result; close a coroutine (D4)."""
     hint = "give an int, such as NOTIFY_OK, or None"
-    if hasattr(result, "__await__"):
+    if hasattr(type(result), "__await__"):  # of the type: its own attributes may do anything
         hint = "make the callback async def, or pass is_async=True on a chain that awaits"
         if issubclass(type(result), CoroutineType):
             result.close()
@@ -270,26 +275,29 @@ def invalid_result(chain: Named, block: AnyBlock, result: Any) -> InvalidResultE
 def takes_note(policy: str, error: Exception, result: object) -> bool:
     """Say whether a fast loop may let this exception pass, once it has its note.
 
-    ``result`` is the latest one; when that is no result, it is itself the failure.
+    ``result`` is the latest one; when that is of an odd type, it is itself the failure.
     """
-    return (
-        policy == "raise"
-        and not isinstance(error, Skipped | VetoError)
-        and (result is None or is_result(result))
-    )
+    return policy == "raise" and not isinstance(error, Skipped | VetoError) and _is_plain(result)
+
+
+def _is_plain(result: object) -> bool:
+    """Say whether a fast loop would have gone on after this result."""
+    return result is None or type(result) in PLAIN_INTS
 
 
 def note_failure(chain: Named, items: Snapshot, position: int, error: Exception) -> None:
     """Tell an exception where it was raised; a RecursionError only once, at the innermost."""
     if isinstance(error, RecursionError) and hasattr(error, "__notes__"):
         return
+    add_note(error, _place(chain, items, position))
+
+
+def _place(chain: Named, items: Snapshot, position: int) -> str:
     block = items.blocks[position]
-    note = (
+    return (
         f"raised by block {block.name!r}{where(block)} of chain {chain.name!r}, "
         f"priority {block.priority}, position {position + 1} of {len(items)}"
     )
-    if note not in getattr(error, "__notes__", ()):  # one exception may be raised again and again
-        error.add_note(note)
 
 
 def warn_isolated(chain: Named, block: AnyBlock, error: BaseException | None) -> None:

@@ -29,12 +29,14 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any, overload
 
 from ._typing import DataT, EventT
+from .ancestry import thread_walks, waits_for_us
 from .errors import AsyncCallbackError
 from .guards import Graced, Guarded
 from .pacing import CHECKPOINT_EVERY, Paced
 from .raw_calls import RawCalls
 from .sync_base import SyncChain, wait_for_threads
 from .waits import Awaited
+from .walk import SYNC_WALKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -127,8 +129,18 @@ class AtomicChain(SyncChain[EventT, DataT]):
     def _may_be_running(self, block: AnyBlock) -> bool:  # noqa: ARG002 - of walks, frames tell
         return bool(self.statistics().walks_running)
 
+    def _refuse_own_walk(
+        self,
+        block: AnyBlock,  # noqa: ARG002 - any walk may be in it
+        what: str = "unregistering from",
+        instead: str = "use unregister_nosync()",
+    ) -> None:
+        if waits_for_us(thread_walks(self, SYNC_WALKS)):
+            self._would_deadlock(what, instead)
+
     async def _wait_for(self, block: AnyBlock) -> None:
         if self._may_be_running(block):
+            self._refuse_own_walk(block)
             from anyio import to_thread
 
             await to_thread.run_sync(self.synchronize, abandon_on_cancel=True)

@@ -14,13 +14,19 @@ from ._typing import DataT, EventT, Generic
 from .block import NotifierBlock
 from .callables import default_name, is_async_callable
 from .careful import POLICIES
-from .errors import InvalidTypeError, InvalidValueError, NotRegisteredError
+from .errors import (
+    InvalidTypeError,
+    InvalidValueError,
+    NotRegisteredError,
+    WouldDeadlockError,
+)
 from .filters import NameFilterBase
 from .table import Table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from contextlib import AbstractContextManager
+    from typing import NoReturn
 
     from .block import AnyBlock
     from .protocol import AnyChain
@@ -131,6 +137,11 @@ class Core(Generic[EventT, DataT]):
 
     def _check_caller(self) -> None:
         """Raise `WrongLoopError` where the chain belongs to another thread or event loop."""
+
+    def _would_deadlock(self, what: str, instead: str) -> NoReturn:
+        raise WouldDeadlockError(
+            f"{what} chain {self._name!r} would wait for the walk that this code runs in; {instead}"
+        )
 
     # Editing: every change of the table goes through here.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno as _errno
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from .results import describe_result, notifier_from_errno, notifier_to_errno
@@ -47,12 +48,17 @@ __all__ = [
     "VetoError",
     "WouldDeadlockError",
     "WrongLoopError",
+    "add_note",
     "raise_for_result",
 ]
 
 
 class TocsinError(Exception):
-    """The base of every exception that Tocsin raises on its own account."""
+    """The base of every exception that Tocsin raises on its own account.
+
+    But for `RollbackError`, a group of what callbacks raised, and the plain `TypeError` and
+    `ValueError` of the arithmetic in `results`.
+    """
 
 
 class InvalidTypeError(TocsinError, TypeError):
@@ -126,7 +132,7 @@ class VetoError(TocsinError, OSError):
                 f"VetoError takes a positive errno, not {errno}; did you mean errno.EBUSY, "
                 f"as in VetoError(errno.EBUSY, 'the device is in use')?"
             )
-        self.reason: str = reason if reason is not None else os.strerror(errno)
+        self.reason: str = reason if reason is not None else _strerror(errno)
         super().__init__(errno, self.reason)
         self.result: int = notifier_from_errno(-errno) if result is None else result
         self.block = block
@@ -134,6 +140,13 @@ class VetoError(TocsinError, OSError):
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle without the block, which belongs to this process."""
         return _restore_veto, (type(self), self.errno, self.reason, self.result)
+
+
+def _strerror(errno: int) -> str:
+    try:
+        return os.strerror(errno)
+    except (OverflowError, ValueError):  # no C int; a result may carry any number
+        return f"Unknown error {errno}"
 
 
 def _restore_veto(cls: type[VetoError], errno: int, reason: str, result: int) -> VetoError:
@@ -219,6 +232,13 @@ class RollbackError(ExceptionGroup[Exception]):
     def derive(self, excs: Sequence[Exception], /) -> RollbackError:  # type: ignore[override]
         """Give a group of the same kind, so that ``except*`` and ``split`` keep the result."""
         return RollbackError(self.message, excs, self.result)
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """Add a note to somebody's exception, unless it takes none, as a frozen dataclass does not."""
+    with suppress(Exception):
+        if note not in getattr(error, "__notes__", ()):  # one may be raised again and again
+            error.add_note(note)
 
 
 def raise_for_result(result: int) -> int:

@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any, cast
 import anyio
 
 from . import _log
-from .errors import InvalidResultError, ModuleDependencyError, ModuleError, ModuleLoadError
+from .errors import (
+    InvalidResultError,
+    ModuleDependencyError,
+    ModuleError,
+    ModuleLoadError,
+    add_note,
+)
 from .module_source import ModuleSource, whereabouts
 from .module_states import Event, ModuleState, advance
 from .scopes import Scope
@@ -89,7 +95,8 @@ class ModuleRecord:
             with self._inside():
                 result = await self._run_hook("module_exit", host)
         except Exception as error:
-            error.add_note(f"raised by module_exit of {self.name}, which was unloaded all the same")
+            note = f"raised by module_exit of {self.name}, which was unloaded all the same"
+            add_note(error, note)
             raise
         finally:
             forgotten = [block.name for block in self.scope.blocks]

@@ -32,6 +32,7 @@ from .errors import (
     ModuleNotLoadedError,
     ScopeClosedError,
     TocsinError,
+    add_note,
 )
 from .loops import shield
 from .module_record import ModuleRecord
@@ -205,7 +206,7 @@ class ModuleHost:
                     found = module.source.location.sibling(spec) or locate(spec)
                     name = self._plan(found, plan, place, autoload=True).name
                 except ModuleError as error:
-                    error.add_note(f"required by {module.name}")
+                    add_note(error, f"required by {module.name}")
                     raise
             elif self._modules.get(name) not in plan[:place]:
                 self._check_use(name, module.name)
@@ -301,7 +302,7 @@ class ModuleHost:
             await module.start(self)
         except TocsinError as error:
             for user in self._users(module.name):
-                error.add_note(f"required by {user}")
+                add_note(error, f"required by {user}")
             raise
 
     async def _undo(self, plan: list[ModuleRecord], error: BaseException) -> None:
@@ -375,7 +376,7 @@ def _add_notes(error: BaseException, failures: list[Exception], when: str) -> No
     """Let an error surface as itself, with what failed on its way."""
     _log_all(failures)
     for failure in failures:
-        error.add_note(f"{when}: {in_words(failure)}")
+        add_note(error, f"{when}: {in_words(failure)}")
 
 
 def _log_all(failures: list[Exception]) -> None:

@@ -17,13 +17,22 @@ if TYPE_CHECKING:
     from ._typing import Slot
     from .block import AnyBlock
 
-__all__ = ["bare_slot", "make_slot"]
+__all__ = ["arm", "bare_slot", "make_slot"]
 
 
 def make_slot(block: AnyBlock, take_off: Callable[[AnyBlock], object]) -> Slot:
     """Make the slot for one registration of a block."""
-    slot = bare_slot(block)
-    return _once(slot, block, take_off) if block.once else slot
+    slot, tickets = bare_slot(block), block._nb_rest.tickets
+    return slot if tickets is None else _once(slot, block, tickets, take_off)
+
+
+def arm(block: AnyBlock) -> None:
+    """Give a block with ``once`` its ticket, for one registration and all the slots that it has.
+
+    A filter that parks the block and admits it again makes another slot, not another ticket.
+    """
+    if block.once:
+        block._nb_rest = block._nb_rest._replace(tickets=[None])
 
 
 def bare_slot(block: AnyBlock) -> Slot:
@@ -38,9 +47,10 @@ def bare_slot(block: AnyBlock) -> Slot:
     return slot
 
 
-def _once(slot: Slot, block: AnyBlock, take_off: Callable[[AnyBlock], object]) -> Slot:
+def _once(
+    slot: Slot, block: AnyBlock, tickets: list[None], take_off: Callable[[AnyBlock], object]
+) -> Slot:
     """Let the first call through. The list's ``pop`` is what two racing calls contend for."""
-    tickets = [None]
 
     def once(event: Any, data: Any) -> Any:
         try:

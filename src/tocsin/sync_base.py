@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 import time
 from contextlib import contextmanager
-from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from ._typing import DataT, EventT
-from .ancestry import thread_walks
+from .ancestry import thread_walks, waits_for_us
 from .base import Chain
 from .checks import check_seconds
-from .errors import InvalidValueError, WouldDeadlockError
+from .errors import InvalidValueError
 from .report import ChainStatistics
 from .walk import SYNC_WALKS, SyncCalls
 
@@ -83,11 +82,8 @@ def wait_for_threads(chain: SyncChain[Any, Any], timeout: float | None) -> None:
     deadline = _deadline(chain, timeout)
     waited: dict[FrameType, int] = thread_walks(chain, SYNC_WALKS)
     try:
-        if get_ident() in waited.values():
-            raise WouldDeadlockError(
-                f"synchronizing chain {chain.name!r} would wait for the walk that this code runs "
-                f"in; do it after the call"
-            )
+        if waits_for_us(waited):
+            chain._would_deadlock("synchronizing", "do it after the call")
         pause = _FIRST_PAUSE
         while waited:
             left = deadline - time.monotonic()

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .ancestry import enclosing_walks
-from .errors import WouldDeadlockError
 from .locks import GracePeriods
 from .walk import ASYNC_WALKS
 
@@ -30,8 +29,9 @@ class Awaited:
     if TYPE_CHECKING:
         _grace: GracePeriods
         _waiting: int
-        _name: str
         _table: Table
+
+        def _would_deadlock(self, what: str, instead: str) -> NoReturn: ...
 
     def _start_waits(self) -> None:
         self._grace = GracePeriods(self._changed)
@@ -44,11 +44,6 @@ class Awaited:
     def _reader_left(self) -> None:
         """Wake those who wait for the end of a walk."""
         self._grace.wake()
-
-    def _would_deadlock(self, what: str, instead: str) -> NoReturn:
-        raise WouldDeadlockError(
-            f"{what} chain {self._name!r} would wait for the walk that this code runs in; {instead}"
-        )
 
     def _enclosing(self) -> Iterator[Snapshot]:
         """Give the snapshots of this chain's walks that wait for the running code."""
