@@ -19,13 +19,15 @@ from tocsin import (
     NOTIFY_DONE,
     NOTIFY_OK,
     NOTIFY_STOP,
+    AtomicChain,
     InvalidResultError,
     NotifierBlock,
     VetoError,
+    WouldDeadlockError,
     notifier_from_errno,
 )
 
-from .flavours import FLAVOURS, WAY_IDS, WAYS, NoNoteError, Rig
+from .flavours import ASYNC, FLAVOURS, WAY_IDS, WAYS, NoNoteError, Rig
 
 pytestmark = pytest.mark.anyio
 every_way = pytest.mark.parametrize(("flavour", "colour", "walk"), WAYS, ids=WAY_IDS)
@@ -618,6 +620,56 @@ async def test_d14_holds_after_a_callback_failed(
             await rig.unregister(block)
             del block
             assert gone() is None, call
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("flavour", ASYNC)
+@pytest.mark.parametrize("policy", ["collect", "isolate"])
+async def test_d14_holds_for_a_walk_that_was_looked_at_by_somebody_who_would_wait(
+    flavour: Any, policy: str
+) -> None:
+    class Failing(NotifierBlock[Any, Any, Any]):
+        def notifier_call(self, event: Any, data: Any) -> None:
+            raise ValueError
+
+    async def look(event: Any, data: Any) -> None:
+        with pytest.raises(WouldDeadlockError):
+            await chain.unregister(looking)
+
+    chain, failing = flavour("chain", errors=policy), Failing()
+    await chain.register(failing)
+    looking = await chain.register(look)
+    gc.collect()
+    gc.disable()
+    try:
+        with suppress(ExceptionGroup):
+            await chain.call(1, None)
+        await chain.unregister(failing)
+        await anyio.lowlevel.checkpoint()
+        reference = weakref.ref(failing)
+        del failing
+        assert reference() is None
+    finally:
+        gc.enable()
+
+
+def test_d14_holds_for_a_walk_that_was_looked_at_through_its_thread() -> None:
+    class Failing(NotifierBlock[Any, Any, Any]):
+        def notifier_call(self, event: Any, data: Any) -> None:
+            raise ValueError
+
+    chain, failing = AtomicChain[Any, Any]("chain", errors="isolate"), Failing()
+    chain.register(failing)
+    chain.register(lambda event, data: chain.statistics() and None)
+    gc.collect()
+    gc.disable()
+    try:
+        chain.call(1, None)
+        chain.unregister(failing)
+        reference = weakref.ref(failing)
+        del failing
+        assert reference() is None
     finally:
         gc.enable()
 

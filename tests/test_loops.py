@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import subprocess
 import sys
 import threading
@@ -274,6 +275,76 @@ def test_waiters_of_a_closed_loop_are_forgotten(
             task.get_coro().close()
     assert chain.statistics().walks_running == chain.statistics().writers_waiting == 0
     anyio.run(use, backend=backend)
+
+
+def test_an_abandoned_writer_that_ends_later_frees_nobody_elses_lock() -> None:
+    """It holds the lock in the middle of a replay when its loop is closed."""
+    chain = BlockingChain[Any, Any]("chain", replay=lambda: [("present", None)])
+    log: list[str] = []
+
+    async def hang(event: Any, data: Any) -> None:
+        await asyncio.Event().wait()
+
+    tasks = abandon(chain, partial(chain.register, hang))
+
+    async def main() -> None:
+        inside, go = asyncio.Event(), asyncio.Event()
+
+        async def newcomer(event: Any, data: Any) -> None:
+            inside.set()
+            await go.wait()
+            log.append("registered")
+
+        async def call() -> None:
+            await chain.call(1, None)
+            log.append("called")
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(chain.register(newcomer, events=["present"]))
+            await inside.wait()
+            tasks.clear()
+            gc.collect()
+            group.create_task(call())
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert log == []
+            go.set()
+
+    asyncio.run(main())
+    assert log == ["registered", "called"]
+
+
+def test_an_abandoned_reader_that_ends_later_is_not_counted_twice() -> None:
+    """It has been granted its turn, and its loop is closed before it runs."""
+    chain = BlockingChain[Any, Any]("chain", replay=lambda: [("present", None)])
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda *context: None)  # tasks that were pending
+    go, tasks = asyncio.Event(), list[Any]()
+
+    async def stop_the_loop(event: Any, data: Any) -> None:
+        await go.wait()
+        loop.stop()
+
+    async def main() -> None:
+        tasks.append(loop.create_task(chain.register(stop_the_loop, events=["present"])))
+        await asyncio.sleep(0)
+        tasks.append(loop.create_task(chain.call(1, None)))
+        await asyncio.sleep(0)
+        go.set()
+
+    tasks.append(loop.create_task(main()))
+    loop.run_forever()
+    loop.close()
+
+    async def again() -> None:
+        await chain.register(nothing, events=["other"])
+        tasks.clear()
+        gc.collect()
+        async with asyncio.timeout(20):
+            await chain.register(nothing, events=["other"])
+
+    asyncio.run(again())
+    assert chain.statistics().writers_waiting == 0
 
 
 def test_atomic_and_raw_know_no_loop() -> None:

@@ -191,15 +191,16 @@ class BlockingChain(Guarded[EventT, DataT]):
         self._bind()
         await self._require_paced(block)
         self._refuse_any_walk("unregistering from", "use unregister_nosync()")
+        lock = self._rwlock
         try:
-            await self._rwlock.acquire_write()
+            await lock.acquire_write()
         except BaseException:
             self._take_off(block)
             raise
         try:
             self._remove(block)
         finally:
-            self._rwlock.release_write()
+            lock.release_write()
         await self._pace()
 
     def register_nowait(

@@ -35,11 +35,12 @@ class Guarded(AsyncChain[EventT, DataT]):
         """Hold the write lock, refusing to wait for oneself."""
         self._bind()
         self._refuse_any_walk(what, "do it after the call")
-        await self._rwlock.acquire_write()
+        lock = self._rwlock  # which may be another one in the end, if the loop is closed meanwhile
+        await lock.acquire_write()
         try:
             yield
         finally:
-            self._rwlock.release_write()
+            lock.release_write()
 
     @contextmanager
     def _written_nowait(self) -> Generator[None]:
@@ -83,8 +84,9 @@ class Guarded(AsyncChain[EventT, DataT]):
         return self._grace.waiting + self._rwlock.writers_waiting
 
     def _forget_waiters(self) -> None:
-        self._grace.forget()
         self._rwlock.forget()
+        self._set_up()
+        super()._forget_waiters()
 
 
 class Graced(AsyncChain[EventT, DataT]):

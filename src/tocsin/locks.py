@@ -143,10 +143,11 @@ class ReaderWriterLock:
         self._changed()
 
     def forget(self) -> None:
-        """Drop everybody: their event loop is gone."""
+        """Drop everybody: their event loop is gone. Use another lock from now on.
+
+        Their coroutines still end some day, and then account for themselves here.
+        """
         self._queue.clear()
-        self._entering, self.writing = 0, False
-        self._changed()
 
     def _admit(self, reader: _Waiter) -> None:
         self._entering += 1

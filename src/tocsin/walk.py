@@ -135,6 +135,7 @@ class SyncCalls(Generic[EventT, DataT]):
             return drive(walk, data).report().result
         finally:
             walk = failure = None  # their traceback holds this frame
+            locals()  # renews the copy that is left when `ancestry` has looked, before 3.13
 
     @overload
     def call_report(
@@ -292,10 +293,13 @@ class AsyncCalls(Generic[EventT, DataT]):
                     raise
                 failure = error
             position = len(items) - calls.__length_hint__() - 1
-            walk = Walk.take_over(self, items, event, self._errors, position, result, failure)
-            return (await adrive(walk, data)).report().result
+            try:
+                walk = Walk.take_over(self, items, event, self._errors, position, result, failure)
+                return (await adrive(walk, data)).report().result
+            finally:
+                walk = failure = None  # their traceback holds this frame
+                locals()  # see SyncCalls.call
         finally:
-            walk = failure = None  # their traceback holds this frame
             items.readers -= 1
             if self._waiting:
                 self._reader_left()
