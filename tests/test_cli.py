@@ -413,6 +413,42 @@ def test_a_signal_that_comes_before_it_waits_is_not_lost(
     assert (result.status, result.said, result.errors) == (0, ["one in", "one out"], [])
 
 
+@pytest.mark.parametrize("last", [False, True])
+def test_a_signal_that_comes_while_nothing_awaits_ends_it_too(
+    write: Folder, run: Any, backend: str, last: bool
+) -> None:
+    one = write("one", head=f"import os\nos.kill(os.getpid(), {signal.SIGTERM:d})")
+    result = run("run", "--backend", backend, one, *[write("two")] * (not last))
+    assert (result.status, result.errors) == (128 + signal.SIGTERM, ["tocsin: terminated"])
+    assert result.said == ["one in", "one out"]
+
+
+@pytest.mark.parametrize("init", ["", "import os, signal\nos.kill(os.getpid(), signal.SIGTERM)"])
+def test_handlers_of_signals_are_put_back(write: Folder, run: Any, backend: str, init: str) -> None:
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    run("run", "--backend", backend, "--stay", write("one", init or "raise OSError"))
+    assert [signal.getsignal(number) for number in numbers] == before
+
+
+def test_a_modules_own_handler_stays(write: Folder, run: Any, backend: str) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        own = "import signal\nsignal.signal(signal.SIGTERM, print)"
+        assert run("run", "--backend", backend, write("one", own)).status == 0
+        assert signal.getsignal(signal.SIGTERM) is print
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_second_signal_does_what_it_did_before(write: Folder, run: Any, backend: str) -> None:
+    look = "import signal\nprint(signal.getsignal(signal.SIGTERM) == signal.SIG_DFL)"
+    kill = "import os, signal\nos.kill(os.getpid(), signal.SIGTERM)"
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    result = run("run", "--backend", backend, write("one", look + "\n" + kill, end=look))
+    assert result.said == ["one in", "False", "one out", "True"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_staying_ends_with_a_signal(write: Folder, backend: str, number: signal.Signals) -> None:
     arguments = ["-um", "tocsin", "run", "--backend", backend, "--stay", write("one")]

@@ -5,17 +5,19 @@ from __future__ import annotations
 import importlib.util
 import signal
 import sys
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .bus import Bus
 
 if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable
+
     from anyio import CancelScope
-    from anyio.abc import TaskStatus
 
 __all__ = ["tocsin"]
 
@@ -82,15 +84,8 @@ async def _run(modules: tuple[str, ...], filters: dict[str, str], *, stay: bool)
     bus.set_filters(filters)
     awaited = (signal.SIGINT, signal.SIGTERM) if stay else (signal.SIGTERM,)
     work = anyio.CancelScope()
-    caught: list[int] = []
-    loaded = False
-    try:
-        async with anyio.create_task_group() as group:
-            await group.start(_cancel_on_signal, awaited, work, caught)
-            loaded = await _load(bus, modules, filters, work, stay=stay)
-            group.cancel_scope.cancel()
-    except BaseExceptionGroup as failed:  # of one: nothing but the modules fails
-        raise failed.exceptions[0] from None
+    with _cancelled_by(awaited, work) as caught:
+        loaded = await _load(bus, modules, filters, work, caught, stay=stay)
     if caught and not (stay and loaded):
         if caught[0] == signal.SIGINT:
             raise _InterruptedError("interrupted")
@@ -102,10 +97,11 @@ async def _load(
     modules: tuple[str, ...],
     filters: dict[str, str],
     work: CancelScope,
+    caught: list[int],
     *,
     stay: bool,
 ) -> bool:
-    """Load modules, until ``work`` is cancelled, and unload them; say whether all were loaded."""
+    """Load modules, until a signal is caught, and unload them; say whether all were loaded."""
     import anyio
 
     from .modules import ModuleHost
@@ -114,6 +110,8 @@ async def _load(
     async with ModuleHost(bus) as host:
         with work:
             for module in modules:
+                if caught:  # while a module ran that awaits nothing
+                    return False
                 await host.load(module)
             loaded = True
             _warn_of_filters(bus, filters)
@@ -122,21 +120,34 @@ async def _load(
     return loaded
 
 
-async def _cancel_on_signal(
-    awaited: tuple[signal.Signals, ...],
-    work: CancelScope,
-    caught: list[int],
-    *,
-    task_status: TaskStatus[None],
-) -> None:
-    import anyio
+@contextmanager
+def _cancelled_by(awaited: Iterable[signal.Signals], work: CancelScope) -> Generator[list[int]]:
+    """Cancel ``work`` at the first of these signals, and give a list that it is put into.
 
-    with anyio.open_signal_receiver(*awaited) as signals:
-        task_status.started()
-        async for number in signals:
-            caught.append(number)
-            work.cancel()
-            return
+    It is noted at once, whatever runs: a receiver that has to be awaited would miss one that comes
+    while nothing else awaits. The next one does what it did before, so that impatience helps.
+    """
+    from anyio.lowlevel import current_token
+
+    loop: Any = current_token().native_token
+    soon = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
+    caught: list[int] = []
+
+    def handler(number: int, _frame: object) -> None:
+        caught.append(number)
+        restore()
+        soon(work.cancel)
+
+    def restore() -> None:
+        for number, former in previous.items():
+            if signal.getsignal(number) is handler:
+                signal.signal(number, former or signal.SIG_DFL)
+
+    previous = {number: signal.signal(number, handler) for number in awaited}
+    try:
+        yield caught
+    finally:
+        restore()
 
 
 class _InterruptedError(click.ClickException):
