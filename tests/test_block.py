@@ -243,6 +243,35 @@ def test_a_timeout_is_above_zero(wrong: float) -> None:
         NotifierBlock(ahear, timeout=wrong)
 
 
+def test_a_timeout_that_no_clock_can_count_is_refused_at_once() -> None:
+    with pytest.raises(InvalidValueError, match="timeout of block 'ahear' is too large"):
+        NotifierBlock(ahear, timeout=10**400)
+
+
+@pytest.mark.parametrize("option", ["once", "thread", "is_async"])
+@pytest.mark.parametrize("wrong", ["no", 0, 1])
+def test_what_is_true_or_false_is_nothing_else(option: str, wrong: Any) -> None:
+    with pytest.raises(InvalidTypeError, match=f"{option} of block 'hear' must be True or False"):
+        NotifierBlock(hear, **{option: wrong})
+
+
+@pytest.mark.parametrize("option", ["once", "thread"])
+def test_none_is_neither_true_nor_false(option: str) -> None:
+    with pytest.raises(InvalidTypeError, match=f"{option} of block 'hear' must be True or False"):
+        NotifierBlock(hear, **{option: None})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["owner", "callback", "chain", "is_parked", "hears", "priority"])
+@pytest.mark.parametrize("mixed_in", [False, True])
+def test_a_subclass_does_not_hide_what_a_block_says_of_itself(name: str, mixed_in: bool) -> None:
+    mixin = type("Mixin", (), {name: 9})
+    with pytest.raises(InvalidTypeError, match=f"Hiding defines {name}, which every block has"):
+        if mixed_in:
+            type("Hiding", (mixin, NotifierBlock), {})
+        else:
+            type("Hiding", (NotifierBlock,), {name: 9})
+
+
 @pytest.mark.parametrize("wrong", ["1", True])
 def test_a_timeout_is_no_text(wrong: Any) -> None:
     with pytest.raises(InvalidTypeError, match="timeout of block 'ahear' must be seconds"):

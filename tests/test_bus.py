@@ -276,6 +276,19 @@ def test_filters_are_given_by_the_names_of_chains(bus: Bus, wrong: Any) -> None:
         bus.set_filters(wrong)
 
 
+def test_a_filter_is_for_a_name(bus: Bus) -> None:
+    with pytest.raises(InvalidTypeError, match="name of a chain to filter must be a str"):
+        bus.set_filters({1: "a"})  # type: ignore[dict-item]
+
+
+def test_what_is_no_name_is_not_found(bus: Bus) -> None:
+    wrong: Any = []
+    for look in (bus.get, bus.remove, bus.__getitem__):
+        with pytest.raises(ChainNotFoundError, match=r"has no chain \[\]"):
+            look(wrong)
+    assert wrong not in bus
+
+
 def test_a_flavour_is_a_class(bus: Bus) -> None:
     bus.add(SrcuChain("orders"))
     with pytest.raises(InvalidTypeError, match="must be a chain class, such as SrcuChain, not 'Sr"):

@@ -579,6 +579,50 @@ def test_without_walks_synchronize_returns_whatever_its_timeout() -> None:
 
 
 @every_flavour
+@pytest.mark.parametrize("unique", ["no", None, 1])
+async def test_unique_priority_is_true_or_false(flavour: Any, unique: Any) -> None:
+    rig = Rig(flavour)
+    for register in REGISTERS:
+        with pytest.raises(InvalidTypeError, match="'chain': unique_priority must be True or Fa"):
+            await getattr(rig, register)(rig.callback("b"), unique_priority=unique)
+    assert rig.chain.is_empty
+
+
+@every_flavour
+async def test_d6_unique_priority_wins_also_for_a_block_that_is_false(flavour: Any) -> None:
+    """The block is the state, and a state may say that it is empty."""
+
+    class Empty(NotifierBlock[Any, Any, Any]):
+        def __len__(self) -> int:
+            return 0
+
+        def notifier_call(self, event: Any, data: Any) -> None: ...
+
+    rig = Rig(flavour)
+    await rig.register(Empty(name="front"))
+    block = await rig.register(Empty(name="behind"))
+    with pytest.raises(PriorityInUseError):
+        await rig.register(block, unique_priority=True)
+    with pytest.raises(AlreadyRegisteredError):
+        await rig.register(block)
+
+
+async def given(*pairs: Any) -> Any:
+    return pairs
+
+
+@every_flavour
+@pytest.mark.parametrize(
+    "replay", [lambda: None, lambda: 5, lambda: given(1, None)], ids=["None", "5", "coroutine"]
+)
+async def test_a_replay_gives_something_to_iterate_over(flavour: Any, replay: Any) -> None:
+    rig = Rig(flavour, replay=replay)
+    with pytest.raises(InvalidTypeError, match=r"'chain'.*pairs \(event, data\) to iterate over"):
+        await rig.add("b")
+    assert rig.chain.is_empty
+
+
+@every_flavour
 @pytest.mark.parametrize("pair", [1, ("event",), ["event", "data"]])
 async def test_a_replay_gives_pairs(flavour: Any, pair: Any) -> None:
     rig = Rig(flavour, replay=lambda: [pair])

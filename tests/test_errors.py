@@ -363,6 +363,14 @@ def test_an_errors_policy_that_does_not_exist_is_refused(flavour: Any, wrong: An
     assert "raise, collect, isolate" in str(caught.value)
 
 
+def test_any_number_is_an_errno() -> None:
+    """A result may carry one that the operating system cannot even be asked about."""
+    with pytest.raises(VetoError, match=str(2**40)) as caught:
+        raise_for_result((2**40 + 1) | 0x8000)
+    assert caught.value.errno == 2**40
+    assert VetoError(2**31).reason == f"Unknown error {2**31}"
+
+
 @every_flavour
 @pytest.mark.parametrize("wrong", ["", None, 3], ids=repr)
 def test_a_chain_needs_a_name(flavour: Any, wrong: Any) -> None:
@@ -377,9 +385,15 @@ def test_a_filter_and_a_replay_must_be_callable(flavour: Any) -> None:
     with pytest.raises(InvalidTypeError, match="chain 'bus': replay"):
         flavour("bus", replay=[(1, None)])
 
+    async def replay() -> Any:
+        return ()
+
+    with pytest.raises(InvalidTypeError, match="chain 'bus': replay must be a plain function"):
+        flavour("bus", replay=replay)
+
 
 @pytest.mark.parametrize("flavour", ASYNC)
-@pytest.mark.parametrize("wrong", [0, -1, "1", 1.5], ids=repr)
+@pytest.mark.parametrize("wrong", [0, -1, "1", 1.5, 10**30], ids=repr)
 def test_a_checkpoint_budget_is_an_int_above_zero(flavour: Any, wrong: Any) -> None:
     with pytest.raises(InvalidValueError, match="chain 'bus': checkpoint_every"):
         flavour("bus", checkpoint_every=wrong)

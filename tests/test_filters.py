@@ -146,7 +146,7 @@ def test_names_that_are_no_collection_are_refused(wrong: Any) -> None:
         NameFilter(wrong)
 
 
-@pytest.mark.parametrize("wrong", ["a", 3], ids=repr)
+@pytest.mark.parametrize("wrong", ["a", 3, [1], ("a", None)], ids=repr)
 def test_known_names_that_are_no_collection_are_refused(wrong: Any) -> None:
     with pytest.raises(InvalidTypeError, match=f"known names .* not {type(wrong).__name__}"):
         NameFilter.parse("a", known=wrong)
@@ -247,6 +247,12 @@ def test_text_that_a_limit_of_0_leaves_empty_is_an_error(warnings: list[Any]) ->
 def test_text_that_names_only_unknown_blocks_is_an_error(warnings: list[Any]) -> None:
     with pytest.raises(FilterError, match="no valid entry"):
         NameFilter.parse("a,b", known=())
+
+
+@pytest.mark.parametrize("wrong", [None, 5, b"FILTER"])
+def test_a_variable_has_a_name(wrong: Any) -> None:
+    with pytest.raises(InvalidTypeError, match=f"name of a variable, not {type(wrong).__name__}"):
+        NameFilter.from_env(wrong)
 
 
 def test_a_filter_comes_from_the_environment(

@@ -374,6 +374,46 @@ async def test_unloading_inside_a_callback_of_the_module_is_refused_and_changes_
     assert (len(chain), notes.said) == (0, ["out"])
 
 
+async def test_unloading_from_a_callback_in_a_thread_is_refused_and_changes_nothing(
+    host: ModuleHost, write: Folder, notes: Notes
+) -> None:
+    chain = host.bus.add(AtomicChain[Any, Any]("orders"))
+    await host.load(
+        write(
+            "plugin",
+            """
+            import anyio.from_thread
+            import notes
+
+            def leave(event, host):
+                anyio.from_thread.run(host.unload, "plugin")
+
+            def module_init(host):
+                host.bus["orders"].register(leave)
+
+            def module_exit(host):
+                notes.say("out")
+            """,
+        )
+    )
+    with pytest.raises(WouldDeadlockError, match="unload the module after the call"):
+        await anyio.to_thread.run_sync(chain.call, "go", host)
+    assert states(host) == {"plugin": "live"}
+    assert (len(chain), notes.said) == (1, [])
+    await host.unload("plugin")
+    assert (len(chain), notes.said) == (0, ["out"])
+
+
+async def test_what_is_no_name_is_not_loaded(host: ModuleHost) -> None:
+    wrong: Any = []
+    with pytest.raises(ModuleNotLoadedError, match=r"\[\] is not loaded"):
+        await host.unload(wrong)
+    with pytest.raises(ModuleNotLoadedError, match=r"\[\] is not loaded"):
+        host.scope(wrong)
+    with pytest.raises(ModuleDependencyError, match=r"\[\]"):
+        host.require(wrong)
+
+
 # Who uses whom.
 
 
@@ -849,6 +889,9 @@ async def test_a_syntax_error_is_reported_with_file_and_line(
         await host.load(write("broken", "return 1\n"))
     with pytest.raises(ModuleLoadError, match=r"^broken was not loaded: SyntaxError: .*null bytes"):
         await host.load(write("broken", "x = 1\0\n"))
+    deep = r"^broken was not loaded: (MemoryError|RecursionError|SyntaxError): \w.*broken.py"
+    with pytest.raises(ModuleLoadError, match=deep):
+        await host.load(write("broken", f"x = {'-' * 20_000}1\n"))
 
 
 async def test_a_file_that_is_no_text_is_refused(host: ModuleHost, write: Folder) -> None:

@@ -743,7 +743,7 @@ def test_an_ignored_signal_stays_ignored(ran: Ran, harmless_signal: None) -> Non
     assert ran == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, 9999, "SIGTERM"])
+@pytest.mark.parametrize("number", [signal.SIGKILL, 9999, 10**30, "SIGTERM"])
 def test_a_signal_that_cannot_be_hooked_leaves_everything_as_it_was(
     ran: Ran, number: object
 ) -> None:
@@ -816,10 +816,12 @@ def test_bad_options_are_refused(ran: Ran) -> None:
         PanicNotifier(crash_kexec=crash_kexec)
     with pytest.raises(AsyncCallbackError, match="crash_kexec"):
         PanicNotifier(crash_kexec=Saver())
+    with pytest.raises(InvalidTypeError, match="crash_kexec_post_notifiers must be True or False"):
+        PanicNotifier(crash_kexec_post_notifiers="no")  # type: ignore[arg-type]
     for no_seconds in ("1", True):
         with pytest.raises(InvalidTypeError, match="seconds"):
             PanicNotifier(turn_timeout=no_seconds)  # type: ignore[arg-type]
-    for timeout in (-1, float("nan"), float("inf")):
+    for timeout in (-1, float("nan"), float("inf"), 10**400):
         with pytest.raises(InvalidValueError, match="turn_timeout"):
             PanicNotifier(turn_timeout=timeout)
     with pytest.raises(InvalidTypeError, match="panic"):

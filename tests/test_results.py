@@ -6,6 +6,7 @@ import errno
 import json
 from enum import IntEnum
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -20,6 +21,9 @@ from tocsin import (
     notifier_from_errno,
     notifier_to_errno,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROWS = [
     json.loads(line)
@@ -92,3 +96,14 @@ def test_a_positive_errno_is_refused_with_the_right_call(wrong: int) -> None:
 )
 def test_a_result_is_described_in_words(result: int, words: str) -> None:
     assert describe_result(result) == words
+
+
+@pytest.mark.parametrize(
+    "function",
+    [notifier_from_errno, notifier_to_errno, describe_result],
+    ids=lambda one: one.__name__,
+)
+@pytest.mark.parametrize("wrong", ["1", None, 1.5])
+def test_what_is_no_int_is_refused(function: Callable[[Any], object], wrong: Any) -> None:
+    with pytest.raises(TypeError, match=rf"notifier_\w+\(\) takes .*, not {type(wrong).__name__}$"):
+        function(wrong)

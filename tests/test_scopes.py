@@ -360,6 +360,20 @@ async def test_async_with_waits_for_atomic_callbacks_in_other_threads() -> None:
     assert log == ["slow ends", "left"]
 
 
+@pytest.mark.parametrize("wrong", ["", None, 5])
+def test_a_scope_needs_a_name(wrong: Any) -> None:
+    with pytest.raises(InvalidTypeError, match="scope's name"):
+        Scope(wrong)
+
+
+@pytest.mark.parametrize("wrong", ["orders", None])
+async def test_a_scope_registers_on_chains_only(wrong: Any) -> None:
+    with pytest.raises(InvalidTypeError, match="scope 'owner' registers on a chain, not"):
+        Scope("owner").register_nowait(wrong, hear)
+    with pytest.raises(InvalidTypeError, match="scope 'owner' registers on a chain, not"):
+        await Scope("owner").register(wrong, hear)
+
+
 async def test_closing_from_a_callback_in_a_thread_would_wait_for_itself() -> None:
     chain, scope, errors = AtomicChain[int]("chain"), Scope("owner"), list[Any]()
 

@@ -6,11 +6,13 @@ whoever is left out is not in its snapshot.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from . import _log
 from ._typing import DataT, EventT
+from .callables import close_coroutine
 from .careful import Walk
 from .core import Core
 from .errors import InvalidTypeError, RegistrationVetoedError, VetoError
@@ -21,7 +23,7 @@ from .table import Snapshot, Table, awaits
 from .walk import drive
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from contextlib import AbstractContextManager
 
     from .block import AnyBlock
@@ -38,11 +40,9 @@ class Admission(Core[EventT, DataT]):
 
     def _replay_walks(self, block: AnyBlock) -> Iterator[tuple[Walk, DataT]]:
         """Give a walk over nobody but the newcomer, and the data, for each pair that it hears."""
-        if self._replay is None:
-            return
         alone = Snapshot()
         alone.insert_block(block, bare_slot(block))
-        for pair in self._replay():
+        for pair in self._pairs():
             if not isinstance(pair, tuple) or len(pair) != 2:  # pyright: ignore[reportUnnecessaryIsInstance, reportUnnecessaryComparison]
                 raise InvalidTypeError(
                     f"chain {self._name!r}: its replay must give pairs (event, data), not "
@@ -53,6 +53,16 @@ class Admission(Core[EventT, DataT]):
                 yield walk, pair[1]
                 walk.report()
                 self._check_replayed(walk, block)
+
+    def _pairs(self) -> Iterable[tuple[EventT, DataT]]:
+        pairs: Any = () if self._replay is None else self._replay()
+        if isinstance(pairs, Iterable):
+            return cast("Iterable[tuple[EventT, DataT]]", pairs)
+        close_coroutine(pairs)
+        raise InvalidTypeError(
+            f"chain {self._name!r}: its replay must give pairs (event, data) to iterate over, not "
+            f"{type(pairs).__name__}"
+        )
 
     def _check_replayed(self, walk: Walk, block: AnyBlock) -> None:
         error = -notifier_to_errno(walk.result)

@@ -5,6 +5,7 @@ Owns the event loop that the chain belongs to, and the waiting for walks that ar
 
 from __future__ import annotations
 
+import sys
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
 
@@ -44,9 +45,10 @@ class AsyncChain(Awaited, Paced, Chain[EventT, DataT], AsyncCalls[EventT, DataT]
         checkpoint_every: int = CHECKPOINT_EVERY,
     ) -> None:
         super().__init__(name, errors=errors, filter=filter, replay=replay)
-        if not isinstance(checkpoint_every, int) or checkpoint_every < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not isinstance(checkpoint_every, int) or not 0 < checkpoint_every <= sys.maxsize:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidValueError(
-                f"chain {name!r}: checkpoint_every must be an int above 0, not {checkpoint_every!r}"
+                f"chain {name!r}: checkpoint_every must be an int from 1 to {sys.maxsize}, not "
+                f"{checkpoint_every!r}"
             )
         self._binding = LoopBinding()
         self._start_waits()

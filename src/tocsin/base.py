@@ -21,6 +21,7 @@ from .block import (
     unwrap,
     where,
 )
+from .checks import check_bool
 from .errors import (
     AlreadyRegisteredError,
     InvalidTypeError,
@@ -74,6 +75,7 @@ class Chain(Admission[EventT, DataT]):
 
     def _begin(self, block: AnyBlock, *, unique_priority: bool) -> Claim:
         """Claim a block for this chain, or say why not."""
+        check_bool(unique_priority, f"chain {self._name!r}: unique_priority")
         scope, me = ambient_scope(), self._me
         if block._nb_chain is None:
             block._nb_chain = me  # no call since the test: of two threads, one claims it

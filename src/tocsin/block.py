@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, cast
 
 from ._typing import DataT_contra, EventT_contra, Generic, ResultT_co
 from .callables import default_name, is_async_callable, why_not_callable
-from .checks import check_seconds
+from .checks import check_bool, check_seconds
 from .errors import InvalidTypeError, InvalidValueError
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class NotifierBlock(Generic[EventT_contra, DataT_contra, ResultT_co]):
 
     ``callback(event, data)`` gives an int or ``None``, or is ``async def`` for chains that allow
     it. Instead of passing one, subclass and define ``notifier_call(self, event, data)``: the block
-    then *is* the state, and attributes of a subclass are free.
+    then *is* the state, and attributes of a subclass are free, but for the names described here.
 
     - ``name``: by default the callback's ``__qualname__`` after its last ``<locals>.``; no comma,
       colon, white space or glob character (`ValueError`), so that a filter can name it.
@@ -113,12 +113,9 @@ class NotifierBlock(Generic[EventT_contra, DataT_contra, ResultT_co]):
         self._nb_chain = self._nb_owner = None
         self._nb_sequence = -1
         target = self._nb_check_target(callback)
-        if is_async is not None and not isinstance(is_async, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidTypeError(
-                f"is_async of block {self.name!r} must be True, False or None, not "
-                f"{type(is_async).__name__}"
-            )
-        if is_async is None:
+        if is_async is not None:
+            check_bool(is_async, f"is_async of block {self.name!r}")
+        else:
             is_async = (
                 target.is_async if isinstance(target, NotifierBlock) else is_async_callable(target)
             )
@@ -130,13 +127,14 @@ class NotifierBlock(Generic[EventT_contra, DataT_contra, ResultT_co]):
             self._nb_check_rest()
 
     def __init_subclass__(cls, **arguments: Any) -> None:
-        """Refuse options as class attributes: they would be ignored."""
+        """Refuse attributes that would hide what a block says of itself, options among them."""
         super().__init_subclass__(**arguments)
-        hidden = BlockOptions.__annotations__.keys() & vars(cls).keys()
+        own = cls.__mro__[: cls.__mro__.index(NotifierBlock)]  # mixins too
+        hidden = _SAID_BY_BLOCKS & {name for one in own for name in vars(one)}
         if hidden:
             raise InvalidTypeError(
-                f"{cls.__name__} defines {', '.join(sorted(hidden))}, which are options of a "
-                f"block; pass them to super().__init__() instead"
+                f"{cls.__name__} defines {', '.join(sorted(hidden))}, which every block has of its "
+                f"own; pass options to super().__init__(), and take other names for the rest"
             )
 
     def _nb_check_target(self, callback: object) -> Callable[..., object]:
@@ -163,8 +161,8 @@ class NotifierBlock(Generic[EventT_contra, DataT_contra, ResultT_co]):
 
     def _nb_check_rest(self) -> None:
         _, once, timeout, thread, is_async, _ = self._nb_rest
-        if not isinstance(once, bool) or not isinstance(thread, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidTypeError(f"once and thread of block {self.name!r} must be True or False")
+        check_bool(once, f"once of block {self.name!r}")
+        check_bool(thread, f"thread of block {self.name!r}")
         if thread and is_async:
             raise InvalidValueError(f"block {self.name!r}: thread=True is for a sync callback")
         if timeout is None:
@@ -265,6 +263,10 @@ class NotifierBlock(Generic[EventT_contra, DataT_contra, ResultT_co]):
         where = "" if self._nb_chain is None else f" on {self._nb_chain.name!r}"
         return f"<{type(self).__name__} {self.name!r} priority={self._nb_priority}{where}>"
 
+
+_SAID_BY_BLOCKS = frozenset(
+    name for name in vars(NotifierBlock) if not name.startswith("_") and name != "notifier_call"
+)
 
 if TYPE_CHECKING:
     AnyBlock: TypeAlias = NotifierBlock[Any, Any, Any]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar, cast, overload
 
 from .admission import replace_base
 from .base import Chain
+from .checks import check_title
 from .errors import (
     ChainExistsError,
     ChainInUseError,
@@ -51,8 +52,7 @@ class Bus:
     __slots__ = ("_chains", "_filters", "_owners", "name")
 
     def __init__(self, name: str) -> None:
-        if not isinstance(name, str) or not name:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidTypeError(f"a bus's name must be a str that is not empty, not {name!r}")
+        check_title(name, "a bus's name")
         self.name: str = name
         self._chains: dict[str, AnyChain] = {}
         self._filters: dict[str, Filter] = {}
@@ -162,6 +162,7 @@ class Bus:
         self._filters |= made
 
     def _make_filter(self, name: str, given: object) -> Filter:
+        check_title(name, f"bus {self.name!r}: the name of a chain to filter")
         if isinstance(given, str):
             try:
                 return NameFilter.parse(given)
@@ -189,7 +190,7 @@ class Bus:
     def __getitem__(self, name: str) -> AnyChain:
         try:
             return self._chains[name]
-        except KeyError:
+        except (KeyError, TypeError):  # a TypeError: not even hashable
             raise ChainNotFoundError(
                 f"bus {self.name!r} has no chain {name!r}{_did_you_mean(name, self._chains)}",
                 bus=self,

@@ -6,13 +6,13 @@ Nothing here imports ``inspect``, so that importing Tocsin stays cheap.
 from __future__ import annotations
 
 import functools
-from types import CodeType
+from types import CodeType, CoroutineType
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["default_name", "is_async_callable", "why_not_callable"]
+__all__ = ["close_coroutine", "default_name", "is_async_callable", "why_not_callable"]
 
 _VARARGS, _GENERATOR, _COROUTINE, _ITERABLE_COROUTINE, _ASYNC_GENERATOR = (
     0x4,
@@ -41,6 +41,12 @@ def is_async_callable(callback: Callable[..., object]) -> bool:
     function, _ = _function_of(callback)
     flags = getattr(getattr(function, "__code__", None), "co_flags", 0)
     return bool(flags & (_COROUTINE | _ITERABLE_COROUTINE))
+
+
+def close_coroutine(made: object) -> None:
+    """Close a refused coroutine, which must not warn that nobody awaited it; else do nothing."""
+    if issubclass(type(made), CoroutineType):
+        cast("Any", made).close()
 
 
 def _code_of(callback: object) -> tuple[CodeType, int, int, int] | None:

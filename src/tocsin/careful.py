@@ -14,11 +14,11 @@ entry for each callback that was entered.
 from __future__ import annotations
 
 from time import perf_counter
-from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from . import _log
 from .block import where
+from .callables import close_coroutine
 from .errors import InvalidResultError, InvalidTypeError, RollbackError, VetoError, add_note
 from .report import BlockCall, CallReport
 from .results import NOTIFY_BAD, NOTIFY_DONE, NOTIFY_STOP_MASK, NotifyResult
@@ -259,13 +259,12 @@ def is_result(result: object) -> bool:
     return issubclass(type(result), int)
 
 
-def invalid_result(chain: Named, block: AnyBlock, result: Any) -> InvalidResultError:
+def invalid_result(chain: Named, block: AnyBlock, result: object) -> InvalidResultError:
     """Make the error for a callback's answer that is no result; close a coroutine (D4)."""
     hint = "give an int, such as NOTIFY_OK, or None"
+    close_coroutine(result)
     if hasattr(type(result), "__await__"):  # of the type: its own attributes may do anything
         hint = "make the callback async def, or pass is_async=True on a chain that awaits"
-        if issubclass(type(result), CoroutineType):
-            result.close()
     return InvalidResultError(
         f"block {block.name!r}{where(block)} on chain {chain.name!r} gave "
         f"{type(result).__name__}, which is no result; {hint}"
@@ -289,7 +288,7 @@ def note_failure(chain: Named, items: Snapshot, position: int, error: Exception)
     """Tell an exception where it was raised; a RecursionError only once, at the innermost."""
     if isinstance(error, RecursionError) and hasattr(error, "__notes__"):
         return
-    add_note(error, _place(chain, items, position))
+    add_note(error, _place(chain, items, position), once=True)
 
 
 def _place(chain: Named, items: Snapshot, position: int) -> str:

@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
-from .errors import InvalidTypeError
+import math
 
-__all__ = ["check_seconds"]
+from .errors import InvalidTypeError, InvalidValueError
+
+__all__ = ["check_bool", "check_seconds", "check_title"]
+
+
+def check_title(name: object, what: str) -> None:
+    """Raise `InvalidTypeError` unless ``name`` can be that of a chain, a bus or a scope.
+
+    ``what`` is what the message says of it, as in "a chain's name".
+    """
+    if not isinstance(name, str) or not name:
+        raise InvalidTypeError(f"{what} must be a str that is not empty, not {name!r}")
+
+
+def check_bool(value: object, what: str) -> None:
+    """Raise `InvalidTypeError` unless ``value`` is True or False: "no" is true, and means no."""
+    if not isinstance(value, bool):
+        raise InvalidTypeError(f"{what} must be True or False, not {type(value).__name__}")
 
 
 def check_seconds(value: object, what: str) -> None:
-    """Raise `InvalidTypeError` unless ``value`` is a number of seconds; its bounds are for others.
+    """Raise unless ``value`` is a number of seconds that a clock can count; the rest is for others.
 
-    ``what`` is what the message says of it, as in "the timeout of block 'audit'".
+    `InvalidTypeError` or `InvalidValueError`.
     """
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise InvalidTypeError(f"{what} must be seconds, not {type(value).__name__}")
+    try:
+        float(value)
+    except OverflowError:
+        raise InvalidValueError(f"{what} is too large; {math.inf} s means no end") from None

@@ -14,6 +14,7 @@ from ._typing import DataT, EventT, Generic
 from .block import NotifierBlock
 from .callables import default_name, is_async_callable
 from .careful import POLICIES
+from .checks import check_title
 from .errors import (
     InvalidTypeError,
     InvalidValueError,
@@ -50,16 +51,15 @@ class Core(Generic[EventT, DataT]):
         filter: Callable[[AnyBlock], bool] | None = None,  # noqa: A002 - the option's name
         replay: Callable[[], Iterable[tuple[EventT, DataT]]] | None = None,
     ) -> None:
-        if not isinstance(name, str) or not name:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidTypeError(f"a chain's name must be a str that is not empty, not {name!r}")
+        check_title(name, "a chain's name")
         if errors not in POLICIES:
             raise InvalidValueError(
                 f"chain {name!r}: errors={errors!r} does not exist; "
                 f"use one of {', '.join(POLICIES)}"
             )
-        if replay is not None and not callable(replay):
+        if replay is not None and (not callable(replay) or is_async_callable(replay)):
             raise InvalidTypeError(
-                f"chain {name!r}: replay must be a function that gives the pairs"
+                f"chain {name!r}: replay must be a plain function that gives the pairs"
             )
         self._name = name
         self._errors = errors

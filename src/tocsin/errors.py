@@ -48,7 +48,6 @@ __all__ = [
     "VetoError",
     "WouldDeadlockError",
     "WrongLoopError",
-    "add_note",
     "raise_for_result",
 ]
 
@@ -234,10 +233,13 @@ class RollbackError(ExceptionGroup[Exception]):
         return RollbackError(self.message, excs, self.result)
 
 
-def add_note(error: BaseException, note: str) -> None:
-    """Add a note to somebody's exception, unless it takes none, as a frozen dataclass does not."""
+def add_note(error: BaseException, note: str, *, once: bool = False) -> None:
+    """Add a note to somebody's exception, unless it takes none, as a frozen dataclass does not.
+
+    With ``once`` it is added only if it is not there: one exception may be raised again and again.
+    """
     with suppress(Exception):
-        if note not in getattr(error, "__notes__", ()):  # one may be raised again and again
+        if not once or note not in getattr(error, "__notes__", ()):
             error.add_note(note)
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from . import _log
 from .errors import FilterError, InvalidTypeError, InvalidValueError
@@ -131,6 +131,10 @@ class NameFilter(NameFilterBase):
         cls, variable: str, *, limit: int | None = None, known: Collection[str] | None = None
     ) -> NameFilter | None:
         """Like `parse`, of an environment variable; one that is not set gives ``None``."""
+        if not isinstance(variable, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidTypeError(
+                f"NameFilter.from_env() takes the name of a variable, not {type(variable).__name__}"
+            )
         try:
             return cls.parse(os.environ.get(variable, ""), limit=limit, known=known)
         except FilterError as error:
@@ -175,12 +179,18 @@ def _check_text(text: object, known: object, limit: object) -> None:
             f"NameFilter.parse() reads a str such as 'a,b', not {type(text).__name__}; "
             f"for a collection of names take NameFilter(names)"
         )
-    if known is not None and (isinstance(known, str) or not isinstance(known, Collection)):
+    if known is not None and not _are_names(known):
         raise InvalidTypeError(
             f"the known names of a name filter must be a collection of str or None, "
             f"not {type(known).__name__}"
         )
     _check_limit(limit)
+
+
+def _are_names(known: object) -> bool:
+    if not isinstance(known, Collection) or isinstance(known, str):
+        return False
+    return all(isinstance(one, str) for one in cast("Collection[object]", known))
 
 
 def _check_limit(limit: object) -> None:

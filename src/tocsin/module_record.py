@@ -9,12 +9,12 @@ import errno
 import os
 from asyncio import CancelledError, current_task
 from contextlib import contextmanager
-from types import CoroutineType
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
 from . import _log
+from .callables import close_coroutine
 from .errors import (
     InvalidResultError,
     ModuleDependencyError,
@@ -123,8 +123,7 @@ class ModuleRecord:
         if hasattr(result, "__await__"):
             with self._no_quitting(sync=False):
                 result = await result
-        if isinstance(result, CoroutineType):
-            cast("Any", result).close()  # it is refused, and must not warn that nobody awaited it
+        close_coroutine(result)
         return cast("object", result)
 
     @contextmanager

@@ -157,8 +157,10 @@ class ModuleSource:
         try:
             tree = ast.parse(text, self.file)
             self._code = compile(tree, self.file, "exec", dont_inherit=True)
-        except (SyntaxError, ValueError) as error:  # a null byte is the latter, before 3.11.4
-            said, line = getattr(error, "msg", error), getattr(error, "lineno", None)
+        # A null byte is a ValueError, before 3.11.4; too deep a nesting one of the last.
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            said = getattr(error, "msg", "") or str(error) or "nested too deeply"
+            line = getattr(error, "lineno", None)
             raise self._error(
                 f"{self.name} was not loaded: {type(error).__name__}: {said} "
                 f"({self.file}{f', line {line}' if line else ''})"

@@ -237,7 +237,7 @@ class ModuleHost:
 
     def _check_use(self, name: str, user: str) -> None:
         """Raise `ModuleDependencyError` unless a module may be used."""
-        module = self._modules.get(name)
+        module = self._modules.get(name) if isinstance(name, str) else None  # pyright: ignore[reportUnnecessaryIsInstance]
         advance(name, module.state if module else ModuleState.ABSENT, Event.USE, user=user)
 
     def _check_unload(self, name: str) -> ModuleRecord:
@@ -255,7 +255,7 @@ class ModuleHost:
     def _find(self, name: str) -> ModuleRecord:
         try:
             return self._modules[name]
-        except KeyError:
+        except (KeyError, TypeError):  # a TypeError: not even hashable
             raise ModuleNotLoadedError(
                 f"{name} is not loaded{_did_you_mean(name, self._modules)}", module=name
             ) from None
@@ -391,5 +391,5 @@ def _refuse_to_wait_for(scope: Scope) -> None:
         chain: Any = block.chain
         if hasattr(chain, "_refuse_any_walk"):  # its writers exclude all walks
             chain._refuse_any_walk(what, instead)
-        elif hasattr(chain, "_refuse_own_walk"):
+        else:
             chain._refuse_own_walk(block, what, instead)

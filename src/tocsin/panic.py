@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from . import _log
 from .callables import is_async_callable
 from .chains import AtomicChain
-from .checks import check_seconds
+from .checks import check_bool, check_seconds
 from .errors import AsyncCallbackError, InvalidTypeError, InvalidValueError, TocsinError
 from .filters import NameFilter
 
@@ -111,7 +111,7 @@ class PanicNotifier:
         crash_kexec_post_notifiers: bool = False,
         turn_timeout: float = TURN_TIMEOUT,
     ) -> None:
-        _check_options(crash_kexec, turn_timeout)
+        _check_options(crash_kexec, crash_kexec_post_notifiers, turn_timeout)
         if filter is None:
             filter = NameFilter.from_env(FILTER_VARIABLE, limit=FILTER_LIMIT)  # noqa: A001
         self.chain = AtomicChain("panic", errors="isolate", filter=filter)
@@ -303,7 +303,7 @@ class _Installation:
                 )
             if previous is not signal.SIG_IGN:
                 signal.signal(number, handler)
-        except (TypeError, ValueError, OSError) as error:
+        except (TypeError, ValueError, OverflowError, OSError) as error:
             raise PanicInstallError(f"signal {number!r} cannot be hooked: {error}") from error
         return undo
 
@@ -327,7 +327,7 @@ class _Installation:
             self._notifier._panic(PanicInfo(reason, None, thread.name, thread.ident, number))
 
 
-def _check_options(crash_kexec: object, turn_timeout: float) -> None:
+def _check_options(crash_kexec: object, post_notifiers: bool, turn_timeout: float) -> None:
     if crash_kexec is not None and not callable(crash_kexec):
         raise InvalidTypeError(
             f"crash_kexec must be a function that takes the PanicInfo, not "
@@ -337,6 +337,7 @@ def _check_options(crash_kexec: object, turn_timeout: float) -> None:
         raise AsyncCallbackError(
             "crash_kexec is async, and a dying program awaits nothing; give a plain function"
         )
+    check_bool(post_notifiers, "crash_kexec_post_notifiers")
     check_seconds(turn_timeout, "turn_timeout")
     if not 0 <= turn_timeout <= threading.TIMEOUT_MAX:
         raise InvalidValueError(

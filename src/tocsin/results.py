@@ -50,9 +50,10 @@ def notifier_from_errno(error: int) -> int:
     """Pack an errno into a result that stops the walk.
 
     ``error`` is 0, which gives `NOTIFY_OK`, or a negative errno such as ``-errno.EBUSY``. Raises
-    `ValueError` for a positive one: the kernel would stop the walk and report success.
-    Pure; legal anywhere. Source: ``notifier_from_errno()``.
+    `ValueError` for a positive one: the kernel would stop the walk and report success; `TypeError`
+    for what is no int. Pure; legal anywhere. Source: ``notifier_from_errno()``.
     """
+    _check_int(error, "notifier_from_errno() takes 0 or a negative errno")
     if error > 0:
         raise ValueError(
             f"notifier_from_errno() takes 0 or a negative errno, not {error}; "
@@ -64,9 +65,10 @@ def notifier_from_errno(error: int) -> int:
 def notifier_to_errno(result: int) -> int:
     """Give the negative errno that a result carries, or 0.
 
-    The stop bit is not needed for it: 23 gives -22, as in the kernel.
-    Pure; legal anywhere. Source: ``notifier_to_errno()``.
+    The stop bit is not needed for it: 23 gives -22, as in the kernel. `TypeError` for what is no
+    int. Pure; legal anywhere. Source: ``notifier_to_errno()``.
     """
+    _check_int(result, "notifier_to_errno() takes a result, an int")
     rest = result & ~NOTIFY_STOP_MASK
     return NOTIFY_OK - rest if rest > NOTIFY_OK else 0
 
@@ -74,7 +76,7 @@ def notifier_to_errno(result: int) -> int:
 def describe_result(result: int) -> str:
     """Say a result in words for people and logs, for example ``STOP|OK`` or ``STOP (EBUSY)``.
 
-    Pure; legal anywhere.
+    `TypeError` for what is no int. Pure; legal anywhere.
     """
     error = -notifier_to_errno(result)
     words = _errno.errorcode.get(error, f"errno {error}")
@@ -87,3 +89,8 @@ def describe_result(result: int) -> str:
         return f"{stop or 'no stop'} ({words})"
     value = "OK" if result & NOTIFY_OK else "DONE"
     return f"{stop}|{value}" if stop else value
+
+
+def _check_int(value: object, takes: str) -> None:
+    if not isinstance(value, int):
+        raise TypeError(f"{takes}, not {type(value).__name__}")

@@ -17,6 +17,7 @@ from weakref import ref
 
 from .block import NotifierBlock
 from .callables import default_name
+from .checks import check_title
 from .errors import InvalidTypeError, InvalidValueError, NotRegisteredError, ScopeClosedError
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Scope:
     __slots__ = ("_blocks", "_closed", "_left", "_tokens", "name")
 
     def __init__(self, name: str) -> None:
+        check_title(name, "a scope's name")
         self.name: str = name
         self._blocks: dict[int, AnyBlock] = {}
         self._closed = False
@@ -76,6 +78,13 @@ class Scope:
                 f"scope {self.name!r} is closed; register what must outlive it under another scope"
             )
 
+    def _check_chain(self, chain: object) -> None:
+        self.check_open()
+        if not hasattr(chain, "register_nowait"):
+            raise InvalidTypeError(
+                f"scope {self.name!r} registers on a chain, not {type(chain).__name__}"
+            )
+
     def register_nowait(
         self,
         chain: AnyChain,
@@ -86,9 +95,10 @@ class Scope:
     ) -> NotifierBlock[EventT, DataT, ResultT_co]:
         """Register on ``chain`` as its ``register_nowait`` does, owned by this scope.
 
-        ``target`` is a block or a callback. Raises `ScopeClosedError`, and what the chain raises.
+        ``target`` is a block or a callback. Raises `ScopeClosedError`, `InvalidTypeError` for what
+        is no chain, and what the chain raises.
         """
-        self.check_open()
+        self._check_chain(chain)
         with self.ambient():
             return chain.register_nowait(target, unique_priority=unique_priority, **options)
 
@@ -102,9 +112,10 @@ class Scope:
     ) -> NotifierBlock[EventT, DataT, ResultT_co]:
         """Register on ``chain`` as its ``register`` does, sync or async, owned by this scope.
 
-        ``target`` is a block or a callback. Raises `ScopeClosedError`, and what the chain raises.
+        ``target`` is a block or a callback. Raises `ScopeClosedError`, `InvalidTypeError` for what
+        is no chain, and what the chain raises.
         """
-        self.check_open()
+        self._check_chain(chain)
         with self.ambient():
             any_chain = cast("Any", chain)
             made = any_chain.register(target, unique_priority=unique_priority, **options)
