@@ -276,6 +276,14 @@ def test_filters_are_given_by_the_names_of_chains(bus: Bus, wrong: Any) -> None:
         bus.set_filters(wrong)
 
 
+def test_filters_are_remembered_from_call_to_call_and_after_a_chain_has_left(bus: Bus) -> None:
+    bus.set_filters({"one": "a"})
+    bus.set_filters({"two": "b"})
+    for _ in range(2):
+        assert bus.add(AtomicChain("one")).filter is not None
+        bus.remove("one")
+
+
 def test_a_filter_is_for_a_name(bus: Bus) -> None:
     with pytest.raises(InvalidTypeError, match="name of a chain to filter must be a str"):
         bus.set_filters({1: "a"})  # type: ignore[dict-item]

@@ -375,6 +375,7 @@ def test_help_tells_all_there_is(run: Any) -> None:
     result = run("--help")
     assert (result.status, result.errors) == (0, [])
     assert any(line.split()[:1] == ["run"] for line in result.said)
+    assert run("-h").said == result.said
     text = " ".join(run("run", "--help").said)
     for word in ("--backend [asyncio|trio]", "--filter CHAIN=NAME,NAME", "--stay", "MODULE..."):
         assert word in text

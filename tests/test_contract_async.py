@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +76,61 @@ async def test_d11_one_checkpoint_in_checkpoint_every_calls(
     await chain.call(1, None)  # the first one looks at its event loop
     turns = await steps_of(lambda: chain.call(1, None), 10 * every)
     assert 9 <= turns <= 11
+
+
+@every_async
+@pytest.mark.parametrize(
+    "member",
+    [
+        "register",
+        "unregister",
+        "set_filter",
+        "synchronize",
+        "call",
+        "call_report",
+        "call_robust",
+        "call_robust_report",
+    ],
+)
+async def test_d11_each_awaited_method_draws(flavour: Any, member: str) -> None:
+    chain = flavour("chain", checkpoint_every=8)
+    arguments = {"synchronize": (), "set_filter": (None,), "call": (1, None)}
+    arguments["call_report"] = (1, None)
+
+    async def turn() -> None:
+        if member == "register":
+            chain.unregister_nowait(await chain.register(nothing))
+        elif member == "unregister":
+            await chain.unregister(chain.register_nowait(nothing))
+        else:
+            await getattr(chain, member)(*arguments.get(member, (1, 2, None)))
+
+    await turn()
+    assert 9 <= await steps_of(turn, 80) <= 11
+
+
+@every_async
+@pytest.mark.parametrize("member", ["register", "unregister", "set_filter", "synchronize"])
+async def test_d11_a_method_that_is_refused_again_and_again_yields(
+    flavour: Any, member: str
+) -> None:
+    chain = flavour("chain", checkpoint_every=4)
+    scope = anyio.CancelScope()
+
+    async def insist(event: Any, data: Any) -> None:
+        arguments = {"register": (nothing,), "unregister": (block,), "set_filter": (nobody,)}
+        with scope:
+            scope.cancel()
+            for _ in range(50):
+                with suppress(WouldDeadlockError):
+                    await getattr(chain, member)(*arguments.get(member, ()))
+
+    def nobody(block: Any) -> bool:
+        return False
+
+    block = await chain.register(insist)
+    await chain.call(1, None)
+    assert scope.cancelled_caught
 
 
 @every_async
@@ -841,6 +897,65 @@ async def test_what_is_declared_async_may_answer_at_once(flavour: Any) -> None:
     chain.register_nowait(lambda event, data: 7, is_async=True)
     call = chain.acall if flavour is RawChain else chain.call
     assert await call(1, None) == 7
+
+
+@every_async
+async def test_synchronize_waits_for_no_later_walk_of_the_same_route(flavour: Any) -> None:
+    chain, early, late, log = flavour("chain"), Held(), Held(), list[str]()
+
+    async def synchronize() -> None:
+        await chain.synchronize()
+        log.append("synchronized")
+        late.release.set()
+
+    await chain.register(lambda event, data: data(event, None), events=["routed"], is_async=True)
+    async with anyio.create_task_group() as group:
+        group.start_soon(chain.call, "routed", early)
+        await early.entered.wait()
+        group.start_soon(synchronize)
+        await anyio.wait_all_tasks_blocked()
+        group.start_soon(chain.call, "routed", late)
+        await late.entered.wait()
+        assert log == []
+        early.release.set()
+        with anyio.fail_after(20):
+            await late.release.wait()
+    assert log == ["synchronized"]
+
+
+async def test_srcu_knows_its_own_walk_from_another_that_holds_the_block() -> None:
+    chain, held, log = SrcuChain[Any, Any]("chain"), Held(), list[str]()
+
+    async def unregister(event: Any, data: Any) -> None:
+        held.release.set()
+        await chain.unregister(victim)
+        log.append("unregistered")
+
+    victim = await chain.register(held, events=["theirs"])
+    await chain.register(unregister, events=["ours"])
+    async with anyio.create_task_group() as group:
+        group.start_soon(chain.call, "theirs", None)
+        await held.entered.wait()
+        with anyio.fail_after(20):
+            await chain.call("ours", None)
+    assert log == ["unregistered"]
+
+
+@every_async
+@pytest.mark.parametrize("call", ["call", "call_report", "call_robust", "call_robust_report"])
+async def test_every_kind_of_walk_is_one_that_cannot_be_waited_for_inside(
+    flavour: Any, call: str
+) -> None:
+    chain, refused = flavour("chain"), list[Any]()
+
+    async def impatient(event: Any, data: Any) -> None:
+        with anyio.fail_after(20), pytest.raises(WouldDeadlockError) as caught:
+            await chain.unregister(block)
+        refused.append(caught.value)
+
+    block = await chain.register(impatient)
+    await getattr(chain, call)(*((1, 2, None) if "robust" in call else (1, None)))
+    assert len(refused) == 1
 
 
 async def test_a_scope_waits_for_an_acall_that_may_be_in_its_block() -> None:

@@ -27,7 +27,7 @@ from tocsin import (
     notifier_from_errno,
 )
 
-from .flavours import ASYNC, FLAVOURS, WAY_IDS, WAYS, NoNoteError, Rig
+from .flavours import ASYNC, FLAVOURS, WAY_IDS, WAYS, NoNoteError, Rig, maybe_await
 
 pytestmark = pytest.mark.anyio
 every_way = pytest.mark.parametrize(("flavour", "colour", "walk"), WAYS, ids=WAY_IDS)
@@ -474,6 +474,20 @@ async def test_d9_an_exception_that_takes_no_note_is_treated_as_any_other(
         assert rig.drain() == ["bad", *["behind"] * (policy != "raise")]
 
 
+@every_flavour
+async def test_d9_a_recursion_error_that_went_through_two_chains_has_one_note(
+    flavour: Any,
+) -> None:
+    one, two = flavour("one"), flavour("two")
+    for here, there in ((one, two), (two, one)):
+        here.register_nowait(
+            lambda event, data, there=there: there.call(event, data), is_async=flavour in ASYNC
+        )
+    with pytest.raises(RecursionError) as caught:
+        await maybe_await(one.call(1, None))
+    assert len(caught.value.__notes__) == 1
+
+
 @every_way
 async def test_d9_a_type_error_of_the_callback_is_its_own(rig: Rig) -> None:
     await rig.add("ok", NOTIFY_OK)
@@ -672,6 +686,38 @@ def test_d14_holds_for_a_walk_that_was_looked_at_through_its_thread() -> None:
         assert reference() is None
     finally:
         gc.enable()
+
+
+@every_way
+async def test_a_block_with_once_is_off_before_it_runs(rig: Rig) -> None:
+    seen: list[Any] = []
+    block: Any = await rig.add(
+        "once", lambda event, data: seen.append((block.chain, len(rig.chain))), once=True
+    )
+    await rig.call(1, None)
+    assert seen == [(None, 0)]
+
+
+@every_way
+@pytest.mark.parametrize("call", ["call_report", "call_robust_report"])
+async def test_a_report_tells_what_each_callback_took(
+    rig: Rig, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = 100.0
+
+    def take(seconds: float) -> Any:
+        def spend(event: Any, data: Any) -> None:
+            nonlocal clock
+            clock += seconds
+
+        return spend
+
+    monkeypatch.setattr("tocsin.careful.perf_counter", lambda: clock)
+    for name, seconds in (("slow", 2.0), ("quick", 0.25), ("none", 0.0)):
+        await rig.add(name, take(seconds))
+    arguments = (1, 2, None) if "robust" in call else (1, None)
+    report = await getattr(rig, call)(*arguments)
+    assert [one.duration for one in report.calls] == [2.0, 0.25, 0.0]
 
 
 # D16 duplicates

@@ -579,6 +579,24 @@ def test_without_walks_synchronize_returns_whatever_its_timeout() -> None:
 
 
 @every_flavour
+@pytest.mark.parametrize("how", ["registered", "scope.register", "scope.register_nowait"])
+async def test_d6_unique_priority_is_asked_however_it_is_registered(flavour: Any, how: str) -> None:
+    chain, scope, rig = flavour("chain"), Scope("owner"), Rig(flavour)
+    chain.register_nowait(rig.callback("first"))
+    second = rig.callback("second")
+    with pytest.raises(PriorityInUseError):
+        if how == "scope.register_nowait":
+            scope.register_nowait(chain, second, unique_priority=True)
+        elif how == "scope.register":
+            await scope.register(chain, second, unique_priority=True)
+        elif flavour in SYNC:
+            chain.registered(second, unique_priority=True).__enter__()
+        else:
+            await chain.registered(second, unique_priority=True).__aenter__()
+    assert len(chain) == 1
+
+
+@every_flavour
 @pytest.mark.parametrize("unique", ["no", None, 1])
 async def test_unique_priority_is_true_or_false(flavour: Any, unique: Any) -> None:
     rig = Rig(flavour)

@@ -249,6 +249,19 @@ def test_text_that_names_only_unknown_blocks_is_an_error(warnings: list[Any]) ->
         NameFilter.parse("a,b", known=())
 
 
+def test_a_glob_may_have_brackets() -> None:
+    block = NotifierBlock(hear, name="disk1")
+    assert NameFilter(["disk[0-9]"])(block)
+    assert not NameFilter(["disk[a-z]"])(block)
+
+
+def test_a_filter_cannot_be_changed() -> None:
+    for given in (NameFilter(["a"]), ~NameFilter(["a"])):
+        for name in ("names", "discarded"):
+            with pytest.raises(AttributeError):
+                setattr(given, name, ("b",))
+
+
 @pytest.mark.parametrize("wrong", [None, 5, b"FILTER"])
 def test_a_variable_has_a_name(wrong: Any) -> None:
     with pytest.raises(InvalidTypeError, match=f"name of a variable, not {type(wrong).__name__}"):

@@ -22,6 +22,7 @@ from tocsin import (
     NameFilter,
     NotifierBlock,
     NotRegisteredError,
+    PriorityInUseError,
     TocsinError,
 )
 from tocsin.bus import Bus
@@ -797,6 +798,13 @@ def test_outside_the_main_thread_signals_are_refused_and_the_rest_works(ran: Ran
     thread.join()
     assert ["main thread" in str(error) for error in errors] == [True]
     assert ran == ["a", "sys hook"]
+
+
+def test_a_priority_may_be_asked_for_alone() -> None:
+    notifier = PanicNotifier()
+    notifier.register(lambda event, info: None)
+    with pytest.raises(PriorityInUseError):
+        notifier.register(lambda event, info: None, unique_priority=True)
 
 
 # Bad options.

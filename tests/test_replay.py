@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import errno
+from threading import get_ident
 from typing import Any
 
 import anyio
@@ -14,6 +16,8 @@ from tocsin import (
     AtomicChain,
     BlockingChain,
     InvalidResultError,
+    NameFilter,
+    PriorityInUseError,
     RawChain,
     RegistrationError,
     RegistrationVetoedError,
@@ -21,8 +25,9 @@ from tocsin import (
     VetoError,
     notifier_from_errno,
 )
+from tocsin.admission import replace_base
 
-from .flavours import ASYNC, FLAVOURS, SYNC, Rig
+from .flavours import ASYNC, FLAVOURS, SYNC, Held, Rig
 
 pytestmark = pytest.mark.anyio
 every_flavour = pytest.mark.parametrize("flavour", FLAVOURS)
@@ -275,3 +280,154 @@ def test_a_replay_function_that_raises_registers_nothing(flavour: Any) -> None:
     with pytest.raises(LookupError, match="mine"):
         chain.register(lambda event, data: None)
     assert chain.is_empty
+
+
+# Those who come or are admitted while others hear the replay.
+
+
+@pytest.mark.parametrize("flavour", SYNC)
+@pytest.mark.parametrize("how", ["set_filter", "only"])
+async def test_a_block_that_comes_while_others_hear_the_replay_hears_it_too(
+    flavour: Any, how: str
+) -> None:
+    rig = make(flavour, filter=NameFilter(()) if how == "set_filter" else None)
+    heard: list[Any] = []
+
+    def first(event: Any, data: Any) -> None:
+        if data == "lo" and len(rig.chain.parked) == 1:
+            rig.chain.register(lambda event, data: heard.append((event, data)), name="second")
+            assert len(rig.chain.parked) == 2
+
+    if how == "set_filter":
+        await rig.add("first", first)
+        rig.chain.set_filter(None)
+    else:
+        with rig.chain.only():
+            await rig.add("first", first)
+    assert [block.name for block in rig.chain] == ["first", "second"]
+    assert heard == STATE
+
+
+async def test_a_block_that_comes_while_others_await_the_replay_hears_it_too() -> None:
+    chain = SrcuChain[Any, Any]("chain", replay=lambda: STATE[:1], filter=NameFilter(()))
+    first, heard = Held(), list[Any]()
+    await chain.register(first)
+    async with anyio.create_task_group() as group:
+        group.start_soon(chain.set_filter, None)
+        await first.entered.wait()
+        await chain.register(lambda event, data: heard.append((event, data)), name="second")
+        assert len(chain.parked) == 2
+        first.release.set()
+    assert len(chain) == 2
+    assert heard == STATE[:1]
+
+
+async def test_set_filter_waits_for_a_block_that_came_during_its_replay() -> None:
+    chain = SrcuChain[Any, Any]("chain", replay=lambda: STATE[:1], filter=~NameFilter(["first"]))
+    first, late, log = Held(), Held(), list[str]()
+
+    async def second(event: Any, data: Any) -> None:
+        if event == "go":
+            await late(event, data)
+            log.append("callback ended")
+
+    async def refilter() -> None:
+        await chain.set_filter(~NameFilter(["second"]))
+        log.append("filtered")
+
+    await chain.register(first, name="first")
+    async with anyio.create_task_group() as group:
+        group.start_soon(refilter)
+        await first.entered.wait()
+        await chain.register(second, name="second")
+        group.start_soon(chain.call, "go", None)
+        await late.entered.wait()
+        first.release.set()
+        await anyio.wait_all_tasks_blocked()
+        assert log == []
+        late.release.set()
+    assert log == ["callback ended", "filtered"]
+
+
+@every_flavour
+@pytest.mark.parametrize("veto", [False, True])
+async def test_a_newcomer_whom_a_filter_set_meanwhile_admits_hears_the_replay(
+    flavour: Any, veto: bool
+) -> None:
+    """As another thread may do; here the filter itself does, and then says no."""
+
+    def fickle(block: Any) -> bool:
+        rig.chain._refilter(replace_base(None))
+        return False
+
+    rig = make(flavour, filter=fickle)
+    heard: list[Any] = []
+
+    def newcomer(event: Any, data: Any) -> Any:
+        heard.append((event, data))
+        return notifier_from_errno(-errno.EBUSY) if veto else None
+
+    if veto:
+        with pytest.raises(RegistrationVetoedError):
+            rig.chain.register_nowait(newcomer)
+        assert rig.chain.is_empty
+        assert heard == STATE[:1]
+    else:
+        rig.chain.register_nowait(newcomer)
+        assert len(rig.chain) == 1
+        assert heard == STATE
+
+
+@pytest.mark.parametrize("flavour", ASYNC)
+async def test_a_threaded_newcomer_would_block_on_a_replay(flavour: Any) -> None:
+    chain = flavour("chain", replay=lambda: STATE)
+    with pytest.raises(anyio.WouldBlock):
+        chain.register_nowait(print, thread=True)
+    assert chain.is_empty
+
+
+@pytest.mark.parametrize("flavour", ASYNC)
+async def test_leaving_only_lets_a_threaded_block_return_unheard(flavour: Any) -> None:
+    chain, heard = flavour("chain", replay=lambda: STATE[:1]), []
+    await chain.register(lambda event, data: heard.append(event), thread=True, name="b")
+    assert heard == ["register"]
+    with chain.only():
+        pass
+    assert len(chain) == 1
+    assert heard == ["register"]
+
+
+@pytest.mark.parametrize("flavour", ASYNC)
+async def test_options_hold_in_a_replay(flavour: Any) -> None:
+    chain, threads = flavour("chain", replay=lambda: STATE[:1]), list[int]()
+    await chain.register(lambda event, data: threads.append(get_ident()), thread=True)
+    assert len(threads) == 1
+    assert threads[0] != get_ident()
+    with pytest.raises(TimeoutError):
+        await chain.register(Held(), timeout=0.01)
+    await chain.register(lambda event, data: anyio.lowlevel.checkpoint(), is_async=True)
+    assert len(chain) == 2
+
+
+async def test_unique_priority_is_asked_again_after_the_replay() -> None:
+    chain, held = SrcuChain[Any, Any]("chain", replay=lambda: STATE[:1]), Held()
+
+    async def register() -> None:
+        with pytest.raises(PriorityInUseError):
+            await chain.register(held, unique_priority=True)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(register)
+        await held.entered.wait()
+        peer = await chain.register(print, events=["other"])
+        held.release.set()
+    assert chain.blocks == (peer,)
+
+
+def test_a_vetoed_registration_is_copied_with_its_words() -> None:
+    def veto(event: Any, data: Any) -> None:
+        raise VetoError(errno.EBUSY, "my words")
+
+    with pytest.raises(RegistrationVetoedError) as caught:
+        AtomicChain[Any, Any]("chain", replay=lambda: STATE).register(veto)
+    assert copy.copy(caught.value).reason == "my words"

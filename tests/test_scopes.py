@@ -374,6 +374,54 @@ async def test_a_scope_registers_on_chains_only(wrong: Any) -> None:
         await Scope("owner").register(wrong, hear)
 
 
+async def test_a_cancelled_close_no_longer_waits_for_a_thread() -> None:
+    chain, scope = AtomicChain[int]("chain"), Scope("owner")
+    entered, finish = threading.Event(), threading.Event()
+
+    def slow(event: int, data: None) -> None:
+        entered.set()
+        assert finish.wait(30)
+
+    scope.register_nowait(chain, slow)
+    caller = threading.Thread(target=chain.call, args=(1,))
+    caller.start()
+    try:
+        await anyio.to_thread.run_sync(entered.wait)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(scope.aclose)
+            await anyio.wait_all_tasks_blocked()
+            tasks.cancel_scope.cancel()
+        assert chain.is_empty
+        assert caller.is_alive()
+    finally:
+        finish.set()
+        caller.join()
+
+
+async def test_a_scope_takes_nothing_more_while_it_waits() -> None:
+    chain, scope, held = SrcuChain[Any, Any]("chain"), Scope("owner"), Held()
+    await scope.register(chain, held)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(chain.call, 1, None)
+        await held.entered.wait()
+        tasks.start_soon(scope.aclose)
+        await anyio.wait_all_tasks_blocked()
+        assert scope.is_closed
+        with pytest.raises(ScopeClosedError):
+            await scope.register(chain, hear)
+        held.release.set()
+
+
+def test_a_closed_scope_leaves_the_block_that_it_cannot_adopt_to_its_owner() -> None:
+    chain, owner, closed = AtomicChain[Any, Any]("chain"), Scope("owner"), Scope("closed")
+    block = owner.register_nowait(chain, hear)
+    closed.close()
+    with pytest.raises(ScopeClosedError):
+        closed.adopt(block)
+    assert block.owner is owner
+    assert owner.blocks == (block,)
+
+
 async def test_closing_from_a_callback_in_a_thread_would_wait_for_itself() -> None:
     chain, scope, errors = AtomicChain[int]("chain"), Scope("owner"), list[Any]()
 

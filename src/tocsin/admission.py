@@ -7,7 +7,7 @@ whoever is left out is not in its snapshot.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from . import _log
@@ -23,12 +23,16 @@ from .table import Snapshot, Table, awaits
 from .walk import drive
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator, Mapping
     from contextlib import AbstractContextManager
 
     from .block import AnyBlock
 
-__all__ = ["Admission", "replace_base"]
+__all__ = ["Admission", "UnheardError", "replace_base"]
+
+
+class UnheardError(Exception):
+    """Somebody would be admitted who has not heard the replay: filter or blocks have changed."""
 
 
 class Admission(Core[EventT, DataT]):
@@ -102,17 +106,30 @@ class Admission(Core[EventT, DataT]):
         trial.filters = layers(trial.filters)
         return self._changes(trial)
 
+    def _unheard(self, admits: Iterable[AnyBlock], heard: Mapping[int, AnyBlock]) -> list[AnyBlock]:
+        """Give who of those to be admitted has not heard the replay yet, if there is one."""
+        if self._replay is None:
+            return []
+        return [block for block in admits if id(block) not in heard]
+
     def _refilter(
         self,
         layers: Callable[[tuple[Any, ...]], tuple[Any, ...]],
+        heard: Mapping[int, AnyBlock] | None = None,
         refused: Iterable[AnyBlock] = (),
-    ) -> None:
-        """Publish other filter layers and move whom they concern, except those ``refused``."""
+    ) -> list[AnyBlock]:
+        """Publish other filter layers, and move whom they concern, except those ``refused``.
+
+        Gives whom it parked. Raises `UnheardError`, nothing being changed, when it would admit
+        somebody who has not ``heard`` the replay, if that is given.
+        """
         gone: list[AnyBlock] = []
 
         def refilter(draft: Table) -> None:
             draft.filters = layers(draft.filters)
             parks, admits = self._changes(draft)
+            if heard is not None and self._unheard(admits, heard):
+                raise UnheardError
             gone[:] = parks
             for block in parks:
                 draft.discard(block)
@@ -123,13 +140,19 @@ class Admission(Core[EventT, DataT]):
                     draft.add(block, make_slot(block, self._take_off))
 
         self._edit(refilter, gone)
+        return gone
 
     def _set_filter_now(self, admitted: Callable[[AnyBlock], bool] | None) -> None:
         """Replace the filter, replaying to whom it admits; nobody is waited for."""
         layers = replace_base(self._check_filter(admitted))
-        for block in self._with_filters(layers)[1]:
-            self._replay_now(block)
-        self._refilter(layers)
+        heard: dict[int, AnyBlock] = {}
+        while True:
+            for block in self._unheard(self._with_filters(layers)[1], heard):
+                self._replay_now(block)
+                heard[id(block)] = block
+            with suppress(UnheardError):  # of another thread, which has registered meanwhile
+                self._refilter(layers, heard)
+                return
 
     def only(self, *names: str) -> AbstractContextManager[None]:
         """Let only these blocks be called, for as long as the context is open.
@@ -157,11 +180,22 @@ class Admission(Core[EventT, DataT]):
             return tuple(one for one in layers if one is not layer)
 
         try:
-            refused = [one for one in self._with_filters(without)[1] if not self._replays_well(one)]
-            self._refilter(without, refused)
+            self._replay_and_leave(without)
         except Exception as error:  # a filter that raises; leaving a layer must not fail
             self._edit(lambda draft: setattr(draft, "filters", without(draft.filters)))
             _log.warn("everybody stays parked: a filter failed", chain=self._name, error=error)
+
+    def _replay_and_leave(self, without: Callable[[tuple[Any, ...]], tuple[Any, ...]]) -> None:
+        heard: dict[int, AnyBlock] = {}
+        refused: list[AnyBlock] = []
+        while True:
+            for block in self._unheard(self._with_filters(without)[1], heard):
+                heard[id(block)] = block
+                if not self._replays_well(block):
+                    refused.append(block)
+            with suppress(UnheardError):
+                self._refilter(without, heard, refused)
+                return
 
     def _replays_well(self, block: AnyBlock) -> bool:
         """Replay to a block that is admitted again, unless that would wait; say if it may come."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from ._typing import DataT, EventT
 from .admission import replace_base
 from .base import Chain
-from .errors import InvalidValueError, NotRegisteredError
+from .errors import InvalidValueError, NotRegisteredError, TocsinError
 from .loops import LoopBinding
 from .pacing import CHECKPOINT_EVERY, Paced
 from .report import ChainStatistics
@@ -98,8 +98,7 @@ class AsyncChain(Awaited, Paced, Chain[EventT, DataT], AsyncCalls[EventT, DataT]
         `WrongLoopError`. A checkpoint when it has to wait. Source: ``synchronize_srcu()``.
         """
         self._bind()
-        if self._table.readers_of() and any(True for _ in self._enclosing()):
-            self._would_deadlock("synchronizing", "do it after the call")
+        await self._check_paced(self._refuse_to_synchronize)
         # The walks under way now hold retired snapshots only, which get no new readers.
         table = self._edit(lambda draft: draft.renew_routes())
         await self._grace.wait(table.readers_of())
@@ -107,11 +106,11 @@ class AsyncChain(Awaited, Paced, Chain[EventT, DataT], AsyncCalls[EventT, DataT]
 
     # Registering and unregistering.
 
-    async def _require_paced(self, block: AnyBlock) -> None:
-        """Like `_require`; a caller that tries for ever still yields (D11)."""
+    async def _check_paced(self, check: Callable[..., None], *arguments: Any) -> None:
+        """Run a check; a caller that it refuses again and again still yields (D11)."""
         try:
-            self._require(block)
-        except NotRegisteredError:
+            check(*arguments)
+        except TocsinError:
             await self._pace()
             raise
 
@@ -136,17 +135,16 @@ class AsyncChain(Awaited, Paced, Chain[EventT, DataT], AsyncCalls[EventT, DataT]
             await adrive(walk, data)
             del items
 
-    async def _replay_to_admitted(
-        self, layers: Callable[[tuple[Any, ...]], tuple[Any, ...]]
-    ) -> None:
-        for block in self._with_filters(layers)[1]:
-            await self._replay_each(block)
-
-    async def _set_filter(self, admitted: Callable[[AnyBlock], bool] | None) -> None:
-        """Replace the filter, replaying to whom it admits; nobody is waited for."""
+    async def _set_filter(self, admitted: Callable[[AnyBlock], bool] | None) -> list[AnyBlock]:
+        """Replace the filter, replaying to whom it admits; give whom it parked, perhaps running."""
         layers = replace_base(self._check_filter(admitted))
-        await self._replay_to_admitted(layers)
-        self._refilter(layers)
+        heard: dict[int, AnyBlock] = {}
+        # Again and again, since others may register meanwhile.
+        while unheard := self._unheard(self._with_filters(layers)[1], heard):
+            for block in unheard:
+                await self._replay_each(block)
+                heard[id(block)] = block
+        return self._refilter(layers)
 
     async def _unregister_and_wait(self, block: AnyBlock) -> None:
         """Take a block off and know that it is not running, as a scope wants it."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from ._typing import DataT, EventT
-from .admission import Admission
+from .admission import Admission, UnheardError
 from .block import (
     BlockOptions,
     NotifierBlock,
@@ -130,6 +130,8 @@ class Chain(Admission[EventT, DataT]):
             admitted = claim.admitted if draft.filters is filters else draft.admits(block)
             block._nb_sequence = next(self._sequence)
             if admitted:
+                if self._replay is not None and not claim.admitted:
+                    raise UnheardError
                 self._check_priority(draft, claim)
                 draft.add(block, make_slot(block, self._take_off))
             else:
@@ -155,7 +157,11 @@ class Chain(Admission[EventT, DataT]):
         try:
             if claim.admitted:
                 self._replay_now(block)
-            self._join(claim)
+            try:
+                self._join(claim)
+            except UnheardError:  # another thread has replaced the filter, which had said no
+                self._replay_now(block)
+                self._join(claim._replace(admitted=True))
         except BaseException:
             self._abandon(block)
             raise

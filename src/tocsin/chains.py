@@ -189,8 +189,9 @@ class BlockingChain(Guarded[EventT, DataT]):
         has to wait. Source: ``blocking_notifier_chain_unregister()``.
         """
         self._bind()
-        await self._require_paced(block)
-        self._refuse_any_walk("unregistering from", "use unregister_nosync()")
+        await self._check_paced(self._require, block)
+        instead = "use unregister_nosync()"
+        await self._check_paced(self._refuse_any_walk, "unregistering from", instead)
         lock = self._rwlock
         try:
             await lock.acquire_write()
@@ -325,8 +326,8 @@ class SrcuChain(Graced[EventT, DataT]):
         Source: ``srcu_notifier_chain_unregister()``.
         """
         self._bind()
-        await self._require_paced(block)
-        self._refuse_own_walk(block)
+        await self._check_paced(self._require, block)
+        await self._check_paced(self._refuse_own_walk, block)
         self._remove(block)
         await self._wait_for(block)
         await self._pace()
@@ -357,11 +358,9 @@ class SrcuChain(Graced[EventT, DataT]):
         """
         self._bind()
         await self._pace()
-        parked = self._to_be_parked(filter)
-        for block in parked:
+        for block in self._to_be_parked(filter):
             self._refuse_own_walk(block, "filtering", "use only()")
-        await self._set_filter(filter)
-        for block in parked:
+        for block in await self._set_filter(filter):
             await self._wait_for(block)
 
     def set_filter_nowait(self, filter: Callable[[AnyBlock], bool] | None) -> None:  # noqa: A002

@@ -30,14 +30,16 @@ __all__ = ["DenyFilter", "NameFilter", "NameFilterBase"]
 class NameFilterBase:
     """What an allowlist and its negation share."""
 
-    __slots__ = ("_names", "discarded")
-
-    discarded: tuple[str, ...]
-    """The entries that `parse` left out."""
+    __slots__ = ("_discarded", "_names")
 
     def __init__(self, names: tuple[str, ...], discarded: tuple[str, ...]) -> None:
         self._names = {name: _matcher(name) for name in names}
-        self.discarded = discarded
+        self._discarded = discarded
+
+    @property
+    def discarded(self) -> tuple[str, ...]:
+        """The entries that `NameFilter.parse` left out."""
+        return self._discarded
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -123,7 +125,7 @@ class NameFilter(NameFilterBase):
                 f"filter, or name the blocks, separated by commas"
             )
         made = cls(kept)
-        made.discarded = tuple(discarded)
+        made._discarded = tuple(discarded)
         return made
 
     @classmethod
@@ -153,7 +155,7 @@ class DenyFilter(NameFilterBase):
     def __invert__(self) -> NameFilter:
         """Give the allowlist of the same entries."""
         made = NameFilter(self.names)
-        made.discarded = self.discarded
+        made._discarded = self._discarded
         return made
 
     def __repr__(self) -> str:

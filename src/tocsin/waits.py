@@ -63,6 +63,10 @@ class Awaited:
         if holders and any(one is items for items in self._enclosing() for one in holders):
             self._would_deadlock(what, instead)
 
+    def _refuse_to_synchronize(self) -> None:
+        if self._table.readers_of() and any(True for _ in self._enclosing()):
+            self._would_deadlock("synchronizing", "do it after the call")
+
     async def _wait_for(self, block: AnyBlock) -> None:
         self._refuse_own_walk(block)
         await self._grace.wait(self._table.readers_of(block))
