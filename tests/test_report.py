@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from tocsin import (
     VetoError,
     notifier_from_errno,
 )
+from tocsin.report import describe_event
 
 from .flavours import WAY_IDS, WAYS, Rig
 
@@ -130,3 +132,22 @@ async def test_a_walk_under_way_is_counted(rig: Rig) -> None:
     await rig.add("looks", look)
     await rig.call(1, None)
     assert counted == [1]
+
+
+class _Colour(Enum):
+    RED = 1
+
+
+@pytest.mark.parametrize(
+    ("event", "said"),
+    [
+        ("up", "up"),
+        (3, "3"),
+        (None, "None"),
+        (_Colour.RED, "_Colour.RED"),
+        (ValueError, "ValueError"),
+        ({"token": "secret"}, "dict"),
+    ],
+)
+def test_an_event_is_described_without_what_it_carries(event: object, said: str) -> None:
+    assert describe_event(event) == said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .errors import VetoError
@@ -10,7 +11,20 @@ from .results import NOTIFY_STOP_MASK, describe_result, notifier_to_errno
 if TYPE_CHECKING:
     from .block import AnyBlock
 
-__all__ = ["BlockCall", "CallReport", "ChainStatistics"]
+__all__ = ["BlockCall", "CallReport", "ChainStatistics", "describe_event"]
+
+
+def describe_event(event: object) -> str:
+    """Say in text which event it is, for people and logs; of an object only its type.
+
+    An event may be an object that carries data, and what is said here goes into logs.
+    """
+    if isinstance(event, Enum):
+        return f"{type(event).__name__}.{event.name}"
+    if event is None or isinstance(event, str | int | float):
+        return str(event)
+    named = event if isinstance(event, type) else type(event)
+    return named.__qualname__
 
 
 class BlockCall(NamedTuple):
