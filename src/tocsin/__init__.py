@@ -3,8 +3,8 @@
 The layers, each importing only from those above it::
 
     results  errors  protocol  _typing       what is said
-    callables  checks                        what callers pass in
-    block  report  table  loops  ancestry    what there is
+    callables  checks  options               what callers pass in
+    block  ordering  report  table  loops  ancestry    what there is
     careful  walk  slots  pacing  locks      how it is walked and guarded
     filters  scopes                          who may come, and who owns them
     core  admission  base                    what the four flavours share
@@ -17,7 +17,6 @@ The layers, each importing only from those above it::
 
 from typing import TYPE_CHECKING
 
-from .block import BlockOptions as BlockOptions
 from .block import NotifierBlock as NotifierBlock
 from .block import block as block
 from .bus import Bus as Bus
@@ -42,6 +41,7 @@ from .errors import ModuleLoadedError as ModuleLoadedError
 from .errors import ModuleLoadError as ModuleLoadError
 from .errors import ModuleNotLoadedError as ModuleNotLoadedError
 from .errors import NotRegisteredError as NotRegisteredError
+from .errors import OrderConflictError as OrderConflictError
 from .errors import PriorityInUseError as PriorityInUseError
 from .errors import RegistrationError as RegistrationError
 from .errors import RegistrationVetoedError as RegistrationVetoedError
@@ -53,6 +53,7 @@ from .errors import WouldDeadlockError as WouldDeadlockError
 from .errors import WrongLoopError as WrongLoopError
 from .errors import raise_for_result as raise_for_result
 from .filters import NameFilter as NameFilter
+from .options import BlockOptions as BlockOptions
 from .protocol import AnyChain as AnyChain
 from .report import BlockCall as BlockCall
 from .report import CallReport as CallReport

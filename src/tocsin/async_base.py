@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from ._typing import AnyResult
-    from .block import AnyBlock, BlockOptions, NotifierBlock
+    from .block import AnyBlock, NotifierBlock
+    from .options import BlockOptions
 
 __all__ = ["REPLAYS", "AsyncChain"]
 

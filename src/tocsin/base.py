@@ -13,21 +13,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from ._typing import DataT, EventT
 from .admission import Admission, UnheardError
-from .block import (
-    BlockOptions,
-    NotifierBlock,
-    check_options,
-    check_signature,
-    unwrap,
-    where,
-)
+from .block import NotifierBlock, check_signature, unwrap, where
 from .checks import check_bool
 from .errors import (
     AlreadyRegisteredError,
     InvalidTypeError,
     InvalidValueError,
+    OrderConflictError,
     PriorityInUseError,
 )
+from .options import BlockOptions, check_options
 from .scopes import Scope, ambient_scope
 from .slots import arm, make_slot
 
@@ -84,7 +79,7 @@ class Chain(Admission[EventT, DataT]):
         try:
             table = self._table
             claim = Claim(block, scope, table.filters, table.admits(block), unique_priority)
-            self._check_priority(table, claim)
+            self._check_place(table, claim)
         except BaseException:
             block._nb_chain = None
             raise
@@ -113,8 +108,21 @@ class Chain(Admission[EventT, DataT]):
             block=block,
         )
 
-    def _check_priority(self, table: Table, claim: Claim) -> None:
-        """Raise when the block would be active and somebody has the priority it wants alone."""
+    def _check_place(self, table: Table, claim: Claim) -> None:
+        """Raise when there is no place for the block in the order (D1).
+
+        Others that are parked count too, so that whom a filter admits later always has a place. A
+        priority it wants alone must not be that of another active block, if it is going to be.
+        """
+        conflict = table.conflict_of(claim.block)
+        if conflict is not None:
+            raise OrderConflictError(
+                f"block {claim.block.name!r} cannot be registered on chain {self._name!r}: "
+                f"{conflict.reason}",
+                chain=self._me,
+                block=claim.block,
+                blocks=conflict.blocks,
+            )
         if claim.admitted and claim.unique_priority:
             peer = table.first_of_priority(claim.block.priority)
             if peer is not None:
@@ -128,11 +136,11 @@ class Chain(Admission[EventT, DataT]):
         def add(draft: Table) -> None:
             # The filter is asked once, unless it was replaced meanwhile.
             admitted = claim.admitted if draft.filters is filters else draft.admits(block)
+            if admitted and self._replay is not None and not claim.admitted:
+                raise UnheardError
+            self._check_place(draft, claim._replace(admitted=admitted))
             block._nb_sequence = next(self._sequence)
             if admitted:
-                if self._replay is not None and not claim.admitted:
-                    raise UnheardError
-                self._check_priority(draft, claim)
                 draft.add(block, make_slot(block, self._take_off))
             else:
                 draft.park(block)

@@ -8,52 +8,34 @@ Its slots begin with ``_nb_`` so that any other attribute is free for a subclass
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from ._typing import DataT_contra, EventT_contra, Generic, ResultT_co
 from .callables import default_name, is_async_callable, why_not_callable
-from .checks import check_bool, check_seconds
-from .errors import InvalidTypeError, InvalidValueError
+from .checks import check_bool
+from .errors import InvalidTypeError
+from .options import (
+    NOBODY,
+    PLAIN,
+    Rest,
+    check_name,
+    check_options,
+    check_priority,
+    event_set,
+    neighbours,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from typing import TypeAlias, Unpack
 
+    from .options import BlockOptions
     from .protocol import AnyChain
     from .scopes import Scope
 
-__all__ = ["AnyBlock", "BlockOptions", "NotifierBlock", "block"]
+__all__ = ["AnyBlock", "NotifierBlock", "block", "check_signature", "unwrap", "where"]
 
-_NOT_IN_NAMES = frozenset(",:*?[]")
 _NO_DATA: Any = None
-
-
-class BlockOptions(TypedDict, total=False):
-    """The options of a block, as `register`, `subscriber` and `block` take them."""
-
-    name: str | None
-    priority: int
-    events: object
-    once: bool
-    timeout: float | None
-    thread: bool
-    is_async: bool | None
-
-
-class _Rest(NamedTuple):
-    """The options that few blocks set, apart so that the many blocks share one object."""
-
-    events: frozenset[object] | None
-    once: bool
-    timeout: float | None
-    thread: bool
-    is_async: bool
-    tickets: list[None] | None
-    """What the calls of a block with ``once`` contend for: one for each registration."""
-
-
-_PLAIN = {kind: _Rest(None, False, None, False, kind, None) for kind in (False, True)}
 
 
 class NotifierBlock(Generic[EventT_contra, DataT_contra, ResultT_co]):
@@ -69,6 +51,9 @@ class NotifierBlock(Generic[EventT_contra, DataT_contra, ResultT_co]):
     - ``events``: one event or a collection of them (a `str` is one event); the callback hears only
       these. Compared by equality, so they must be hashable (`TypeError`).
     - ``once``: the callback runs at most once per registration, and is taken off before it runs.
+    - ``before``, ``after``: a name or qualified name, or a collection of them; among blocks of the
+      same priority it comes before or after all who bear one, whenever they come. A name that
+      nobody bears asks for nothing.
     - ``timeout``: seconds, above 0, async callbacks only; expiry is a `TimeoutError` in the block.
     - ``thread``: a sync callback on an async chain runs in a worker thread.
     - ``is_async``: says whether the callback gives an awaitable, where detection cannot know.
@@ -103,6 +88,8 @@ class NotifierBlock(Generic[EventT_contra, DataT_contra, ResultT_co]):
         priority: int = 0,
         events: object = None,
         once: bool = False,
+        before: str | Collection[str] = NOBODY,
+        after: str | Collection[str] = NOBODY,
         timeout: float | None = None,
         thread: bool = False,
         is_async: bool | None = None,
@@ -119,12 +106,24 @@ class NotifierBlock(Generic[EventT_contra, DataT_contra, ResultT_co]):
             is_async = (
                 target.is_async if isinstance(target, NotifierBlock) else is_async_callable(target)
             )
-        self._nb_check_name_and_priority(name, priority)
-        if events is None and timeout is None and once is False and thread is False:
-            self._nb_rest = _PLAIN[is_async]
+        if name is not None:
+            check_name(name)
+        check_priority(priority, self.name)
+        is_plain = events is None and timeout is None and once is False and thread is False
+        if is_plain and before is NOBODY and after is NOBODY:
+            self._nb_rest = PLAIN[is_async]
         else:
-            self._nb_rest = _Rest(_event_set(events), once, timeout, thread, is_async, None)
-            self._nb_check_rest()
+            own = (self.name, self.qualified_name)
+            self._nb_rest = Rest(
+                event_set(events),
+                once,
+                timeout,
+                thread,
+                is_async,
+                neighbours(before, f"before= of block {self.name!r}", own),
+                neighbours(after, f"after= of block {self.name!r}", own),
+            )
+            self._nb_rest.check(self.name)
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         """Refuse attributes that would hide what a block says of itself, options among them."""
@@ -150,30 +149,6 @@ class NotifierBlock(Generic[EventT_contra, DataT_contra, ResultT_co]):
         if not callable(target):
             raise InvalidTypeError(f"a callback must be callable, not {type(target).__name__}")
         return target
-
-    def _nb_check_name_and_priority(self, name: object, priority: object) -> None:
-        if name is not None:
-            check_name(name)
-        if not isinstance(priority, int) or isinstance(priority, bool):
-            raise InvalidTypeError(
-                f"the priority of block {self.name!r} must be an int, not {type(priority).__name__}"
-            )
-
-    def _nb_check_rest(self) -> None:
-        _, once, timeout, thread, is_async, _ = self._nb_rest
-        check_bool(once, f"once of block {self.name!r}")
-        check_bool(thread, f"thread of block {self.name!r}")
-        if thread and is_async:
-            raise InvalidValueError(f"block {self.name!r}: thread=True is for a sync callback")
-        if timeout is None:
-            return
-        check_seconds(timeout, f"the timeout of block {self.name!r}")
-        if not timeout > 0:
-            raise InvalidValueError(
-                f"the timeout of block {self.name!r} must be above 0 s, not {timeout}"
-            )
-        if not is_async:
-            raise InvalidValueError(f"block {self.name!r}: a timeout needs an async callback")
 
     def notifier_call(self, event: EventT_contra, data: DataT_contra) -> ResultT_co:
         """Run the callback; a subclass defines this instead of passing one."""
@@ -218,6 +193,16 @@ class NotifierBlock(Generic[EventT_contra, DataT_contra, ResultT_co]):
     def once(self) -> bool:
         """Whether the callback runs at most once per registration."""
         return self._nb_rest.once
+
+    @property
+    def before(self) -> tuple[str, ...]:
+        """The names of the blocks of its priority before which it comes."""
+        return self._nb_rest.before
+
+    @property
+    def after(self) -> tuple[str, ...]:
+        """The names of the blocks of its priority behind which it comes."""
+        return self._nb_rest.after
 
     @property
     def timeout(self) -> float | None:
@@ -304,27 +289,6 @@ def unwrap(
     return cast("NotifierBlock[EventT_contra, DataT_contra, ResultT_co]", callback).callback
 
 
-def check_options(target: object, options: BlockOptions) -> None:
-    """Raise `TypeError` when there is an option that blocks do not have."""
-    unknown = options.keys() - BlockOptions.__annotations__.keys()
-    if unknown:
-        raise InvalidTypeError(
-            f"block {default_name(target)!r} was given unknown options: "
-            f"{', '.join(sorted(unknown))}; there are {', '.join(BlockOptions.__annotations__)}"
-        )
-
-
-def check_name(name: object) -> None:
-    """Raise unless ``name`` can be a block's name."""
-    if not isinstance(name, str):
-        raise InvalidTypeError(f"a block's name must be a str, not {type(name).__name__}")
-    if not name or any(char in _NOT_IN_NAMES or char.isspace() for char in name):
-        raise InvalidValueError(
-            f"{name!r} cannot be a block's name: a filter could not name it; "
-            f"leave out commas, colons, white space and glob characters (* ? [ ])"
-        )
-
-
 def check_signature(block: AnyBlock) -> None:
     """Raise `TypeError` when the callback plainly cannot take an event and data."""
     why = why_not_callable(block.callback)
@@ -338,14 +302,3 @@ def where(block: AnyBlock) -> str:
     if code is None or code.co_name != "<lambda>":
         return ""
     return f" ({code.co_filename}:{code.co_firstlineno})"
-
-
-def _event_set(events: object) -> frozenset[object] | None:
-    if events is None:
-        return None
-    try:
-        if isinstance(events, Iterable) and not isinstance(events, (str, bytes)):
-            return frozenset(cast("Iterable[object]", events))
-        return frozenset((events,))
-    except TypeError as error:
-        raise InvalidTypeError(f"events must be hashable, they are looked up: {error}") from None

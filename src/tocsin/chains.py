@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     from typing import TypeAlias, Unpack
 
     from ._typing import AnyResult, SyncResult, SyncResultT
-    from .block import AnyBlock, BlockOptions, NotifierBlock
+    from .block import AnyBlock, NotifierBlock
+    from .options import BlockOptions
 
     SyncBlock: TypeAlias = NotifierBlock[EventT, DataT, SyncResult]
     SyncTarget: TypeAlias = SyncBlock[EventT, DataT] | Callable[[EventT, DataT], SyncResult]

@@ -39,6 +39,7 @@ __all__ = [
     "ModuleLoadedError",
     "ModuleNotLoadedError",
     "NotRegisteredError",
+    "OrderConflictError",
     "PriorityInUseError",
     "RegistrationError",
     "RegistrationVetoedError",
@@ -100,6 +101,26 @@ class NotRegisteredError(RegistrationError):
     """The block is not on this chain."""
 
     errno: int = _errno.ENOENT
+
+
+class OrderConflictError(RegistrationError):
+    """``before=`` or ``after=`` contradict a priority, or each other in a circle (D1).
+
+    ``blocks`` are those that ask for what cannot be, the new ``block`` among them.
+    """
+
+    errno: int = _errno.EINVAL
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        chain: AnyChain,
+        block: NotifierBlock[Any, Any, Any],
+        blocks: tuple[NotifierBlock[Any, Any, Any], ...],
+    ) -> None:
+        super().__init__(message, chain=chain, block=block)
+        self.blocks = blocks
 
 
 class VetoError(TocsinError, OSError):

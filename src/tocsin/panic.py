@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from typing import TypeAlias, Unpack
 
     from ._typing import SyncResult
-    from .block import AnyBlock, BlockOptions, NotifierBlock
+    from .block import AnyBlock, NotifierBlock
+    from .options import BlockOptions
 
     Kinds: TypeAlias = tuple[type[BaseException], ...]
     PanicBlock: TypeAlias = "NotifierBlock[int, PanicInfo, SyncResult]"

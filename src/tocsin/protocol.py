@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import Unpack
 
-    from .block import AnyBlock, BlockOptions
+    from .block import AnyBlock
+    from .options import BlockOptions
     from .report import ChainStatistics
 
 __all__ = ["AnyChain", "Named"]

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from typing import Self, Unpack
 
     from ._typing import DataT, EventT, ResultT_co
-    from .block import AnyBlock, BlockOptions
+    from .block import AnyBlock
+    from .options import BlockOptions
     from .protocol import AnyChain
 
 __all__ = ["Scope", "ambient_scope"]

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from ._typing import SyncResult
-    from .block import AnyBlock, BlockOptions, NotifierBlock
+    from .block import AnyBlock, NotifierBlock
+    from .options import BlockOptions
 
 __all__ = ["SyncChain", "wait_for_threads"]
 

@@ -12,25 +12,32 @@ How the hard promises hold:
   callable that raises `Skipped`, in every older snapshot that a walk may still hold. It knows them
   by weak references, so walks pay nothing for it. Comparing tables after each callback was
   rejected: it would cost every walk.
+- *The order is that of D1*: the lists stay sorted by priority and registration, so that bisection
+  finds a place, as long as nobody asks for another. Where somebody does, the blocks of that
+  priority are arranged anew at every change that concerns it, and all snapshots follow.
 - *Dispatch costs what the interested blocks cost*: an event that some block names in ``events`` has
   a snapshot of its own, made when the table is written. Made by the first call that needs it, it
   could copy a slot that is being overwritten.
 
-Invariants: ``blocks``, ``kinds`` and the list itself have one length and one order, which is that
-of (-priority, sequence); a route contains every block of the table without ``events``.
+Invariants: ``blocks``, ``kinds`` and the list itself have one length and one order, that of
+``members``, which is that of (-priority, sequence) while ``asking`` is empty; a route contains
+every block of the table without ``events``.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING, Any, NoReturn
 from weakref import ref
+
+from .ordering import arrange, asks, conflict_of, is_involved
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ._typing import Slot
     from .block import AnyBlock
+    from .ordering import Conflict
 
 __all__ = ["MIXED", "Leavable", "Skipped", "Snapshot", "Table"]
 
@@ -70,6 +77,18 @@ def _place(blocks: list[AnyBlock], block: AnyBlock) -> int:
     return bisect_left(blocks, _order(block), key=_order)
 
 
+def _find(blocks: list[AnyBlock], block: AnyBlock) -> int:
+    """Give the index of the block, or -1.
+
+    Bisection may miss it, or be led astray, where somebody asks for another order, and in an older
+    snapshot by a block that was registered again since: then it is searched one by one.
+    """
+    place = _place(blocks, block)
+    if place < len(blocks) and blocks[place] is block:
+        return place
+    return next((index for index, one in enumerate(blocks) if one is block), -1)
+
+
 class Snapshot(list[Any]):
     """The slots of one walk, in call order."""
 
@@ -105,7 +124,7 @@ class Snapshot(list[Any]):
 
     def remove_block(self, block: AnyBlock) -> None:
         """Take a block out (draft only)."""
-        place = _place(self.blocks, block)
+        place = self.find(block)
         del self[place], self.blocks[place], self.kinds[place]
         self._set_mode()
 
@@ -114,15 +133,16 @@ class Snapshot(list[Any]):
         self.mode = ALL_SYNC if 1 not in kinds else ALL_ASYNC if 0 not in kinds else MIXED
 
     def find(self, block: AnyBlock) -> int:
-        """Give the index of the block, or -1.
+        """Give the index of the block, or -1."""
+        return _find(self.blocks, block)
 
-        A block that was registered again since has another place in the order, so that in an older
-        snapshot bisection may miss it, or be led astray by it: then it is searched one by one.
-        """
-        place = _place(self.blocks, block)
-        if place < len(self.blocks) and self.blocks[place] is block:
-            return place
-        return next((index for index, one in enumerate(self.blocks) if one is block), -1)
+    def follow(self, ranks: dict[int, int]) -> None:
+        """Bring the blocks into the order of their ranks, given by their ids (draft only)."""
+        blocks = self.blocks
+        order = sorted(range(len(blocks)), key=lambda index: ranks[id(blocks[index])])
+        self[:] = [self[index] for index in order]
+        self.kinds = bytearray(self.kinds[index] for index in order)
+        self.blocks = [blocks[index] for index in order]
 
     def blank(self, block: AnyBlock) -> None:
         """Make walks that are under way skip the block from now on."""
@@ -139,6 +159,7 @@ class Table(Snapshot):
     __slots__ = (
         "_drafted",
         "_members",
+        "asking",
         "awaiting",
         "filters",
         "parked",
@@ -159,6 +180,8 @@ class Table(Snapshot):
     """The snapshot for each event that a block names."""
     retired: list[ref[Snapshot]]
     """Older snapshots that walks may still hold."""
+    asking: list[AnyBlock]
+    """The blocks, active or parked, that ask for a place before or after others."""
     awaiting: int
     """How many active blocks give an awaitable."""
     special: bool
@@ -168,10 +191,12 @@ class Table(Snapshot):
         super().__init__(source)
         if source is None:
             self._members, self.parked, self.filters = None, [], (None,)
-            self.routes, self.retired, self.awaiting, self.special = {}, [], 0, False
+            self.routes, self.retired, self.asking = {}, [], []
+            self.awaiting, self.special = 0, False
             return
         self._members = None if source._members is None else source._members.copy()
         self.parked, self.filters = source.parked.copy(), source.filters
+        self.asking = source.asking.copy()
         self.awaiting, self._drafted = source.awaiting, set()
         self.routes, self.special = source.routes.copy(), source.special
         self.retired = [one for one in source.retired if one() is not None]
@@ -179,7 +204,7 @@ class Table(Snapshot):
 
     @property
     def members(self) -> list[AnyBlock]:
-        """All active blocks in order of priority, then of registration."""
+        """All active blocks in call order."""
         return self.blocks if self._members is None else self._members
 
     def route(self, event: object) -> Snapshot:
@@ -217,30 +242,44 @@ class Table(Snapshot):
         for snapshot in self._routes_of(block):
             snapshot.insert_block(block, slot)
         self.awaiting += awaits(block)
+        if asks(block):
+            self.asking.append(block)
+        if is_involved(block, self.asking) or (self.asking and not self._is_latest(block)):
+            self._arrange(block._nb_priority)
         self._look_over()
 
     def discard(self, block: AnyBlock) -> None:
         """Remove a block, be it active or parked."""
+        involved = is_involved(block, self.asking)
+        if asks(block):
+            del self.asking[_find(self.asking, block)]
         if self.is_parked(block):
             del self.parked[_place(self.parked, block)]
             return
         if self._members is not None:
-            del self._members[_place(self._members, block)]
+            del self._members[_find(self._members, block)]
         for snapshot in self._routes_of(block):
             snapshot.remove_block(block)
         if block.events is not None:
             self._drop_routes(block.events)
         self.awaiting -= awaits(block)
+        if involved:
+            self._arrange(block._nb_priority)
         self._look_over()
 
     def park(self, block: AnyBlock) -> None:
         """Add a block that the filter leaves out."""
         self.parked.insert(_place(self.parked, block), block)
+        if asks(block):
+            self.asking.append(block)
 
     def is_active(self, block: AnyBlock) -> bool:
         """Say whether the block is one of the members."""
-        place = _place(self.members, block)
-        return place < len(self.members) and self.members[place] is block
+        members = self.members
+        if self.asking:
+            return _find(members, block) >= 0
+        place = _place(members, block)
+        return place < len(members) and members[place] is block
 
     def is_parked(self, block: AnyBlock) -> bool:
         """Say whether the block is on the chain but left out."""
@@ -257,6 +296,12 @@ class Table(Snapshot):
         if place < len(self.members) and self.members[place]._nb_priority == priority:
             return self.members[place]
         return None
+
+    def conflict_of(self, block: AnyBlock) -> Conflict | None:
+        """Say why there is no place for a newcomer, if there is none."""
+        if not is_involved(block, self.asking):
+            return None
+        return conflict_of(block, [*self.members, *self.parked])
 
     def admits(self, block: AnyBlock) -> bool:
         """Ask every layer of the filter."""
@@ -291,6 +336,22 @@ class Table(Snapshot):
                 del self.routes[event]
         if not self.routes and len(self.members) == len(self):  # nobody has ``events=()``
             self._members = None
+
+    def _is_latest(self, block: AnyBlock) -> bool:
+        """Say whether the block was registered last: then it stands where it belongs."""
+        return all(one._nb_sequence <= block._nb_sequence for one in self.members)
+
+    def _arrange(self, priority: int) -> None:
+        """Give the blocks of one priority their order again, after one has come or gone."""
+        ordered = self.members.copy()
+        first = bisect_left(ordered, -priority, key=lambda block: -block._nb_priority)
+        behind = bisect_right(ordered, -priority, key=lambda block: -block._nb_priority)
+        ordered[first:behind] = arrange(ordered[first:behind])
+        ranks = {id(block): rank for rank, block in enumerate(ordered)}
+        for snapshot in (self, *map(self._own_route, tuple(self.routes))):
+            snapshot.follow(ranks)
+        if self._members is not None:
+            self._members = ordered
 
     def _look_over(self) -> None:
         self.special = bool(self.routes or self.awaiting)

@@ -1,0 +1,153 @@
+"""The options of a block: what they may be, and how few of them take any room.
+
+Owns the checks of what callers give for a block. Knows no block and no chain: a message calls the
+block by the name that is passed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING, NamedTuple, TypedDict, cast
+
+from .callables import default_name
+from .checks import check_bool, check_seconds
+from .errors import InvalidTypeError, InvalidValueError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = [
+    "NOBODY",
+    "PLAIN",
+    "BlockOptions",
+    "Rest",
+    "check_name",
+    "check_options",
+    "check_priority",
+    "event_set",
+    "neighbours",
+]
+
+_NOT_IN_NAMES = frozenset(",:*?[]")
+
+NOBODY: tuple[str, ...] = ()
+"""What ``before`` and ``after`` ask for unless they are given."""
+
+
+class BlockOptions(TypedDict, total=False):
+    """The options of a block, as `register`, `subscriber` and `block` take them."""
+
+    name: str | None
+    priority: int
+    events: object
+    once: bool
+    before: str | Collection[str]
+    after: str | Collection[str]
+    timeout: float | None
+    thread: bool
+    is_async: bool | None
+
+
+class Rest(NamedTuple):
+    """The options that few blocks set, apart so that the many blocks share one object."""
+
+    events: frozenset[object] | None
+    once: bool
+    timeout: float | None
+    thread: bool
+    is_async: bool
+    before: tuple[str, ...] = NOBODY
+    after: tuple[str, ...] = NOBODY
+    tickets: list[None] | None = None
+    """What the calls of a block with ``once`` contend for: one for each registration."""
+
+    def check(self, name: str) -> None:
+        """Raise unless these make sense, by themselves and together, for the block ``name``."""
+        check_bool(self.once, f"once of block {name!r}")
+        check_bool(self.thread, f"thread of block {name!r}")
+        if self.thread and self.is_async:
+            raise InvalidValueError(f"block {name!r}: thread=True is for a sync callback")
+        both = sorted(set(self.before) & set(self.after))
+        if both:
+            raise InvalidValueError(
+                f"block {name!r} cannot come both before and after {', '.join(both)}"
+            )
+        if self.timeout is not None:
+            self._check_timeout(name, self.timeout)
+
+    def _check_timeout(self, name: str, timeout: float) -> None:
+        check_seconds(timeout, f"the timeout of block {name!r}")
+        if not timeout > 0:
+            raise InvalidValueError(
+                f"the timeout of block {name!r} must be above 0 s, not {timeout}"
+            )
+        if not self.is_async:
+            raise InvalidValueError(f"block {name!r}: a timeout needs an async callback")
+
+
+PLAIN = {
+    kind: Rest(None, once=False, timeout=None, thread=False, is_async=kind)
+    for kind in (False, True)
+}
+
+
+def check_options(target: Callable[..., object], options: BlockOptions) -> None:
+    """Raise `TypeError` when there is an option that blocks do not have."""
+    unknown = options.keys() - BlockOptions.__annotations__.keys()
+    if unknown:
+        raise InvalidTypeError(
+            f"block {default_name(target)!r} was given unknown options: "
+            f"{', '.join(sorted(unknown))}; there are {', '.join(BlockOptions.__annotations__)}"
+        )
+
+
+def check_name(name: object) -> None:
+    """Raise unless ``name`` can be a block's name."""
+    if not isinstance(name, str):
+        raise InvalidTypeError(f"a block's name must be a str, not {type(name).__name__}")
+    if not name or any(char in _NOT_IN_NAMES or char.isspace() for char in name):
+        raise InvalidValueError(
+            f"{name!r} cannot be a block's name: a filter could not name it; "
+            f"leave out commas, colons, white space and glob characters (* ? [ ])"
+        )
+
+
+def check_priority(priority: object, name: str) -> None:
+    """Raise `TypeError` unless ``priority`` can be that of the block ``name``."""
+    if not isinstance(priority, int) or isinstance(priority, bool):
+        raise InvalidTypeError(
+            f"the priority of block {name!r} must be an int, not {type(priority).__name__}"
+        )
+
+
+def event_set(events: object) -> frozenset[object] | None:
+    """Give the events in what ``events=`` was given: ``None``, one event, or a collection."""
+    if events is None:
+        return None
+    try:
+        if isinstance(events, Iterable) and not isinstance(events, (str, bytes)):
+            return frozenset(cast("Iterable[object]", events))
+        return frozenset((events,))
+    except TypeError as error:
+        raise InvalidTypeError(f"events must be hashable, they are looked up: {error}") from None
+
+
+def neighbours(names: object, what: str, own: Collection[str]) -> tuple[str, ...]:
+    """Give the names in what ``before=`` or ``after=`` was given: one, or a collection.
+
+    Each a name or a ``module:name``, and none of the block's ``own``. ``what`` is how the message
+    calls the option.
+    """
+    if isinstance(names, str):
+        names = (names,)
+    if not isinstance(names, Collection):
+        raise InvalidTypeError(f"{what} takes names of blocks, not {type(names).__name__}")
+    for name in cast("Collection[object]", names):
+        try:
+            check_name(name.partition(":")[2] or name if isinstance(name, str) else name)
+        except (InvalidTypeError, InvalidValueError) as error:
+            error.args = (f"{what}: {error}",)
+            raise
+        if name in own:
+            raise InvalidValueError(f"{what} names the block itself; leave {name!r} out")
+    return tuple(dict.fromkeys(cast("Collection[str]", names)))
