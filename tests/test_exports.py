@@ -38,6 +38,13 @@ PUBLIC = {
     "BlockCall",
     "CallReport",
     "ChainStatistics",
+    # observers
+    "BlockStatistics",
+    "Observation",
+    "ObservedCall",
+    "Observer",
+    "StatisticsObserver",
+    "StructlogObserver",
     # filters and owners
     "Bus",
     "ModuleHost",

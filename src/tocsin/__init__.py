@@ -4,13 +4,14 @@ The layers, each importing only from those above it::
 
     results  errors  protocol  _typing       what is said
     callables  checks  options               what callers pass in
-    block  ordering  report  table  loops  ancestry    what there is
-    careful  walk  slots  pacing  locks      how it is walked and guarded
+    block  ordering  report  observer        what there is, and who is told of it
+    table  loops  ancestry                   what a walk goes through, and who waits for it
+    careful  walk  bands  slots  pacing  locks    how it is walked and guarded
     filters  scopes                          who may come, and who owns them
     core  admission  base                    what the four flavours share
     sync_base  raw_calls  async_base  guards  chains    the four flavours
     bus                                      chains by name
-    panic
+    panic  log_observer  statistics_observer
     module_states  module_source  module_record  modules    plugins, loaded and unloaded
     cli  commands                            the command line
 """
@@ -53,6 +54,9 @@ from .errors import WouldDeadlockError as WouldDeadlockError
 from .errors import WrongLoopError as WrongLoopError
 from .errors import raise_for_result as raise_for_result
 from .filters import NameFilter as NameFilter
+from .observer import Observation as Observation
+from .observer import ObservedCall as ObservedCall
+from .observer import Observer as Observer
 from .options import BlockOptions as BlockOptions
 from .protocol import AnyChain as AnyChain
 from .report import BlockCall as BlockCall
@@ -71,17 +75,26 @@ from .scopes import Scope as Scope
 
 if TYPE_CHECKING:
     from . import panic as panic
+    from .log_observer import StructlogObserver as StructlogObserver
     from .modules import ModuleHost as ModuleHost
+    from .statistics_observer import BlockStatistics as BlockStatistics
+    from .statistics_observer import StatisticsObserver as StatisticsObserver
 else:
+    _LAZY = {  # what is not light is imported when it is asked for
+        "BlockStatistics": "statistics_observer",
+        "ModuleHost": "modules",
+        "StatisticsObserver": "statistics_observer",
+        "StructlogObserver": "log_observer",
+        "panic": "panic",
+    }
 
-    def __getattr__(name: str) -> object:  # what is not light is imported when it is asked for
+    def __getattr__(name: str) -> object:
         from importlib import import_module
 
-        if name == "panic":
-            return import_module(".panic", __name__)
-        if name == "ModuleHost":
-            return import_module(".modules", __name__).ModuleHost
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if name not in _LAZY:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module = import_module(f".{_LAZY[name]}", __name__)
+        return module if name == _LAZY[name] else getattr(module, name)
 
     def __dir__() -> list[str]:
-        return sorted({*globals(), "ModuleHost", "panic"})
+        return sorted({*globals(), *_LAZY})

@@ -11,7 +11,7 @@ import contextlib
 from functools import cache
 from typing import Any
 
-__all__ = ["warn"]
+__all__ = ["logger", "warn"]
 
 
 @cache
@@ -31,12 +31,16 @@ def _stdlib_logger() -> Any:
     )
 
 
+def logger() -> Any:
+    """Give the logger that is in force now."""
+    import structlog
+
+    return structlog.get_logger("tocsin") if structlog.is_configured() else _stdlib_logger()
+
+
 def warn(event: str, *, error: BaseException | None = None, **fields: object) -> None:
     """Log a warning with fields; ``error`` adds its traceback. Never raises an `Exception`."""
     with contextlib.suppress(Exception):
-        import structlog
-
-        logger = structlog.get_logger("tocsin") if structlog.is_configured() else _stdlib_logger()
         if error is not None:
             fields["exc_info"] = (type(error), error, error.__traceback__)
-        logger.warning(event, **fields)
+        logger().warning(event, **fields)

@@ -46,6 +46,7 @@ class Admission(Core[EventT, DataT]):
         """Give a walk over nobody but the newcomer, and the data, for each pair that it hears."""
         alone = Snapshot()
         alone.insert_block(block, bare_slot(block))
+        alone.observers = self._table.observers
         for pair in self._pairs():
             if not isinstance(pair, tuple) or len(pair) != 2:  # pyright: ignore[reportUnnecessaryIsInstance, reportUnnecessaryComparison]
                 raise InvalidTypeError(
@@ -53,7 +54,7 @@ class Admission(Core[EventT, DataT]):
                     f"{type(pair).__name__}"
                 )
             if block.hears(pair[0]):
-                walk = Walk(self, alone, pair[0], policy=self._errors)
+                walk = Walk(self, alone, pair[0], policy=self._errors, kind="replay")
                 yield walk, pair[1]
                 walk.report()
                 self._check_replayed(walk, block)
@@ -139,7 +140,11 @@ class Admission(Core[EventT, DataT]):
                     draft.discard(block)
                     draft.add(block, make_slot(block, self._take_off))
 
-        self._edit(refilter, gone)
+        before = self._table
+        after = self._edit(refilter, gone)
+        self._tell("parked", gone)
+        if after.observers:
+            self._tell("registered", [one for one in after.members if before.is_parked(one)])
         return gone
 
     def _set_filter_now(self, admitted: Callable[[AnyBlock], bool] | None) -> None:

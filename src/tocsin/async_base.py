@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ._typing import DataT, EventT
 from .admission import replace_base
+from .bands import ConcurrentCalls
 from .base import Chain
 from .errors import InvalidValueError, NotRegisteredError, TocsinError
 from .loops import LoopBinding
@@ -31,7 +32,13 @@ if TYPE_CHECKING:
 __all__ = ["REPLAYS", "AsyncChain"]
 
 
-class AsyncChain(Awaited, Paced, Chain[EventT, DataT], AsyncCalls[EventT, DataT]):
+class AsyncChain(
+    Awaited,
+    Paced,
+    Chain[EventT, DataT],
+    AsyncCalls[EventT, DataT],
+    ConcurrentCalls[EventT, DataT],
+):
     """What `BlockingChain` and `SrcuChain` share. Not for direct use."""
 
     __slots__ = ("_binding", "_budget", "_checkpoint_every", "_grace", "_turns", "_waiting")
@@ -102,7 +109,7 @@ class AsyncChain(Awaited, Paced, Chain[EventT, DataT], AsyncCalls[EventT, DataT]
         await self._check_paced(self._refuse_to_synchronize)
         # The walks under way now hold retired snapshots only, which get no new readers.
         table = self._edit(lambda draft: draft.renew_routes())
-        await self._grace.wait(table.readers_of())
+        await self._wait_out(table.readers_of())
         await self._pace()
 
     # Registering and unregistering.

@@ -145,7 +145,8 @@ class Chain(Admission[EventT, DataT]):
             else:
                 draft.park(block)
 
-        self._edit(add)
+        table = self._edit(add)
+        self._tell("parked" if table.is_parked(block) else "registered", (block,))
         if scope is not None:
             try:
                 scope.adopt(block)

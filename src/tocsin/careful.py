@@ -20,12 +20,14 @@ from . import _log
 from .block import where
 from .callables import close_coroutine
 from .errors import InvalidResultError, InvalidTypeError, RollbackError, VetoError, add_note
+from .observer import Watch
 from .report import BlockCall, CallReport
 from .results import NOTIFY_BAD, NOTIFY_DONE, NOTIFY_STOP_MASK, NotifyResult
 from .table import Skipped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from types import TracebackType
     from typing import Self
 
     from ._typing import Slot
@@ -54,6 +56,7 @@ class Walk:
         positions: Sequence[int] | None = None,
         result: int | None = None,
         defer: bool = False,
+        kind: str = "call",
     ) -> None:
         if not isinstance(limit, int):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidTypeError(
@@ -74,7 +77,25 @@ class Walk:
         self._positions = range(len(items)) if positions is None else positions
         self._defer = defer
         self._is_over = limit == 0
-        self._started = 0.0
+        self._started = self._duration = 0.0
+        self._watch: Watch | None = None
+        if items.observers:
+            self._watch = Watch.over(items.observers, chain, event, kind)
+
+    def __enter__(self) -> None:
+        """Tell the observers, if there are any, that the walk begins."""
+        if self._watch is not None:
+            self._watch.begin()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Tell the observers how the walk ended."""
+        if self._watch is not None:
+            self._watch.end(self.result if error is None else None, error)
 
     def __iter__(self) -> Iterator[Slot]:
         """Give the slots to call, until the walk is over."""
@@ -82,6 +103,8 @@ class Walk:
             if self._is_over:
                 return
             self.position = position
+            if self._watch is not None and self.items.holds(position):
+                self._watch.tell("callback_started", self.block)
             self._started = perf_counter()
             yield self.items[position]
 
@@ -123,12 +146,18 @@ class Walk:
 
     def returned(self, result: Any) -> None:
         """Take a callback's result (D4, D5)."""
+        self._duration = perf_counter() - self._started
         if result is None:
             result = NOTIFY_DONE
         elif not is_result(result):
             self._refuse(result)
             return
-        self._enter(result, None)
+        self._answer(result, None)
+
+    def _answer(self, result: int, veto: VetoError | None) -> None:
+        if self._watch is not None:
+            self._watch.tell("callback_returned", self.block, result, self._duration)
+        self._enter(result, veto)
 
     def _refuse(self, result: object) -> None:
         error = invalid_result(self.chain, self.block, result)
@@ -140,9 +169,12 @@ class Walk:
 
     def raised(self, error: BaseException) -> bool:
         """Take a callback's exception (D9, D10); say whether it has to propagate now."""
+        self._duration = perf_counter() - self._started
         if isinstance(error, VetoError) and error.counts_as_result:
-            self._enter(error.result, error)
+            self._answer(error.result, error)
             return False
+        if self._watch is not None:
+            self._watch.tell("callback_raised", self.block, error, self._duration)
         if isinstance(error, Exception):
             note_failure(self.chain, self.items, self.position, error)
             return self._take_exception(error)
@@ -167,8 +199,7 @@ class Walk:
         return True
 
     def _enter(self, result: int, exception: BaseException | None) -> None:
-        duration = perf_counter() - self._started
-        self.calls.append(BlockCall(self.block, result, exception, duration))
+        self.calls.append(BlockCall(self.block, result, exception, self._duration))
         self.called.append(self.position)
         self.result = result
         if int.__and__(result, NOTIFY_STOP_MASK):  # whatever a subclass makes of "&"
@@ -185,6 +216,24 @@ class Walk:
             self.event, self.result, len(calls), self.stopped_by, calls, tuple(rolled_back)
         )
 
+    # The parts of a concurrent call.
+
+    def part(self, position: int) -> Walk:
+        """Give a walk over one block alone, which the observers take for a part of this one."""
+        made = Walk(self.chain, self.items, self.event, policy=self._policy, positions=(position,))
+        made._watch = None if self._watch is None else self._watch.part()
+        return made
+
+    def absorb(self, parts: Sequence[Walk]) -> None:
+        """Take over how a band ended: with its first stop, else as its last block."""
+        called = [part for part in parts if part.calls]
+        for part in called:
+            self.calls += part.calls
+            self.failures += part.failures
+        stops = [part for part in called if part.stopped_by is not None]
+        for decisive in stops[:1] or called[-1:]:
+            self.result, self.stopped_by = decisive.result, decisive.stopped_by
+
     # The second pass of a robust call (D10).
 
     def rollback(self, event: object, *, reverse: bool) -> Walk | None:
@@ -193,7 +242,9 @@ class Walk:
             return None
         heard = [one for one in self.called[:-1] if self.items.blocks[one].hears(event)]
         positions = heard[::-1] if reverse else heard
-        return Walk(self.chain, self.items, event, policy="collect", positions=positions)
+        return Walk(
+            self.chain, self.items, event, policy="collect", positions=positions, kind="rollback"
+        )
 
     @property
     def awaits_any(self) -> bool:

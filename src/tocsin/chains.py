@@ -193,9 +193,8 @@ class BlockingChain(Guarded[EventT, DataT]):
         await self._check_paced(self._require, block)
         instead = "use unregister_nosync()"
         await self._check_paced(self._refuse_any_walk, "unregistering from", instead)
-        lock = self._rwlock
         try:
-            await lock.acquire_write()
+            lock = await self._acquire_write()
         except BaseException:
             self._take_off(block)
             raise

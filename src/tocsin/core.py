@@ -6,7 +6,7 @@ every snapshot that a walk may hold before ``_edit`` returns.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,8 +20,10 @@ from .errors import (
     InvalidValueError,
     NotRegisteredError,
     WouldDeadlockError,
+    WrongLoopError,
 )
 from .filters import NameFilterBase
+from .observer import Observation, check_observer
 from .table import Table
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from .block import AnyBlock
+    from .observer import Observer
     from .protocol import AnyChain
 
 __all__ = ["Core"]
@@ -172,6 +175,41 @@ class Core(Generic[EventT, DataT]):
     def _published(self) -> None:
         """Take note of a new table."""
 
+    # Observers.
+
+    def observe(self, observer: Observer) -> Observation:
+        """Have an observer told what this chain does, until the handle given back is detached.
+
+        Walks that have begun are not told of. Attached twice, it is told twice. Raises
+        `InvalidTypeError`, `WrongLoopError`. Sync; never waits; legal inside a callback.
+        """
+        check_observer(observer)
+        self._check_caller()
+        observation = Observation(observer, self._forget_observers)
+        self._edit(lambda draft: draft.observe((*draft.observers, observation)))
+        return observation
+
+    def _forget_observers(self) -> None:
+        """Let go of observers that are detached; from another thread, next time."""
+        with suppress(WrongLoopError):
+            self._check_caller()
+            self._edit(
+                lambda draft: draft.observe(
+                    tuple(one for one in draft.observers if one.is_attached)
+                )
+            )
+
+    def _tell_waiting(self) -> None:
+        """Tell the observers that a writer has to wait."""
+        for observation in self._table.observers:
+            observation.tell("writer_waiting", self._me)
+
+    def _tell(self, what: str, blocks: Iterable[AnyBlock]) -> None:
+        """Tell the observers what has happened to blocks."""
+        for observation in self._table.observers:
+            for block in blocks:
+                observation.tell(what, self._me, block)
+
     def _check_filter(
         self, admitted: Callable[[AnyBlock], bool] | None
     ) -> Callable[[AnyBlock], bool] | None:
@@ -223,6 +261,7 @@ class Core(Generic[EventT, DataT]):
         block._nb_chain = None
         if block.owner is not None:
             block.owner.left(block, self._me)
+        self._tell("unregistered", (block,))
 
     if TYPE_CHECKING:  # said by each flavour
 

@@ -9,8 +9,8 @@ from ._typing import DataT, EventT
 from .admission import replace_base
 from .ancestry import enclosing_walks, own_walks
 from .async_base import REPLAYS, AsyncChain
+from .bands import ASYNC_WALKS
 from .locks import ReaderWriterLock
-from .walk import ASYNC_WALKS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Iterable
@@ -35,12 +35,19 @@ class Guarded(AsyncChain[EventT, DataT]):
         """Hold the write lock, refusing to wait for oneself."""
         self._bind()
         self._refuse_any_walk(what, "do it after the call")
-        lock = self._rwlock  # which may be another one in the end, if the loop is closed meanwhile
-        await lock.acquire_write()
+        lock = await self._acquire_write()
         try:
             yield
         finally:
             lock.release_write()
+
+    async def _acquire_write(self) -> ReaderWriterLock:
+        """Take the write lock and give it: in the end, if the loop is closed, there is another."""
+        lock = self._rwlock
+        if not lock.acquire_write_nowait():
+            self._tell_waiting()
+            await lock.acquire_write()
+        return lock
 
     @contextmanager
     def _written_nowait(self) -> Generator[None]:

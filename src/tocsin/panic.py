@@ -11,8 +11,7 @@ Invariants: nothing that a notifier, ``crash_kexec`` or a log handler raises kee
 from running; in a process, one panic of a notifier runs at a time at most; a hook whose
 installation is over only passes on, since somebody who hooked in on top may call it for ever.
 
-Source: ``panic()`` and ``crash_kexec_post_notifiers`` in ``kernel/panic.c``; the
-``panic_notifier_filter`` patch.
+Source: ``panic()`` in ``kernel/panic.c``; the ``panic_notifier_filter`` patch.
 """
 
 from __future__ import annotations

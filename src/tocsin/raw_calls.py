@@ -18,6 +18,8 @@ class RawCalls(Generic[EventT, DataT]):
 
     __slots__ = ()
 
+    _report = AsyncCalls._report
+
     @overload
     async def acall(self: RawCalls[EventT, None], event: EventT) -> int: ...
     @overload

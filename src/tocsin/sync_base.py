@@ -85,6 +85,8 @@ def wait_for_threads(chain: SyncChain[Any, Any], timeout: float | None) -> None:
     try:
         if waits_for_us(waited):
             chain._would_deadlock("synchronizing", "do it after the call")
+        if waited:
+            chain._tell_waiting()
         pause = _FIRST_PAUSE
         while waited:
             left = deadline - time.monotonic()

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from ._typing import Slot
     from .block import AnyBlock
+    from .observer import Observation
     from .ordering import Conflict
 
 __all__ = ["MIXED", "Leavable", "Skipped", "Snapshot", "Table"]
@@ -92,21 +93,25 @@ def _find(blocks: list[AnyBlock], block: AnyBlock) -> int:
 class Snapshot(list[Any]):
     """The slots of one walk, in call order."""
 
-    __slots__ = ("__weakref__", "blocks", "kinds", "mode", "readers")
+    __slots__ = ("__weakref__", "blocks", "kinds", "mode", "observers", "readers")
 
     blocks: list[AnyBlock]
     kinds: bytearray
     """1 where the slot gives an awaitable, else 0."""
     mode: int
     """`ALL_SYNC`, `ALL_ASYNC` or `MIXED`, by ``kinds``."""
+    observers: tuple[Observation, ...]
+    """Who is told of a walk that begins here."""
     readers: int
     """How many async walks are under way; they share one event loop, so a plain int will do."""
 
     def __init__(self, source: Snapshot | None = None) -> None:
         if source is None:
             self.blocks, self.kinds, self.mode = [], bytearray(), ALL_SYNC
+            self.observers = ()
         else:
             super().__init__(source)
+            self.observers = source.observers
             self.blocks, self.kinds, self.mode = (
                 source.blocks.copy(),
                 source.kinds.copy(),
@@ -144,6 +149,10 @@ class Snapshot(list[Any]):
         self.kinds = bytearray(self.kinds[index] for index in order)
         self.blocks = [blocks[index] for index in order]
 
+    def holds(self, position: int) -> bool:
+        """Say whether the block at that position has not been blanked."""
+        return self[position] is not _gone
+
     def blank(self, block: AnyBlock) -> None:
         """Make walks that are under way skip the block from now on."""
         index = self.find(block)
@@ -161,6 +170,7 @@ class Table(Snapshot):
         "_members",
         "asking",
         "awaiting",
+        "branches",
         "filters",
         "parked",
         "retired",
@@ -184,21 +194,24 @@ class Table(Snapshot):
     """The blocks, active or parked, that ask for a place before or after others."""
     awaiting: int
     """How many active blocks give an awaitable."""
+    branches: bool
+    """Whether a walk has to look closer: there are routes, or observers."""
     special: bool
-    """Whether a walk has to look closer: there are routes, or something awaits."""
+    """Whether a sync walk has to: there are branches, or something awaits."""
 
     def __init__(self, source: Table | None = None) -> None:
         super().__init__(source)
         if source is None:
             self._members, self.parked, self.filters = None, [], (None,)
             self.routes, self.retired, self.asking = {}, [], []
-            self.awaiting, self.special = 0, False
+            self.awaiting, self.branches, self.special = 0, False, False
             return
         self._members = None if source._members is None else source._members.copy()
         self.parked, self.filters = source.parked.copy(), source.filters
         self.asking = source.asking.copy()
         self.awaiting, self._drafted = source.awaiting, set()
-        self.routes, self.special = source.routes.copy(), source.special
+        self.routes = source.routes.copy()
+        self.branches, self.special = source.branches, source.special
         self.retired = [one for one in source.retired if one() is not None]
         self.retired.append(ref(source))
 
@@ -290,6 +303,12 @@ class Table(Snapshot):
         """Say whether the block is on the chain, active or parked."""
         return self.is_active(block) or self.is_parked(block)
 
+    def observe(self, observers: tuple[Observation, ...]) -> None:
+        """Have others told of the walks that begin from now on."""
+        for snapshot in (self, *map(self._own_route, tuple(self.routes))):
+            snapshot.observers = observers
+        self._look_over()
+
     def first_of_priority(self, priority: int) -> AnyBlock | None:
         """Give the first active block of that priority."""
         place = bisect_left(self.members, -priority, key=lambda block: -block._nb_priority)
@@ -354,4 +373,5 @@ class Table(Snapshot):
             self._members = ordered
 
     def _look_over(self) -> None:
-        self.special = bool(self.routes or self.awaiting)
+        self.branches = bool(self.routes or self.observers)
+        self.special = self.branches or self.awaiting > 0

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .ancestry import enclosing_walks
+from .bands import ASYNC_WALKS
 from .locks import GracePeriods
-from .walk import ASYNC_WALKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +31,7 @@ class Awaited:
         _waiting: int
         _table: Table
 
+        def _tell_waiting(self) -> None: ...
         def _would_deadlock(self, what: str, instead: str) -> NoReturn: ...
 
     def _start_waits(self) -> None:
@@ -69,4 +70,10 @@ class Awaited:
 
     async def _wait_for(self, block: AnyBlock) -> None:
         self._refuse_own_walk(block)
-        await self._grace.wait(self._table.readers_of(block))
+        await self._wait_out(self._table.readers_of(block))
+
+    async def _wait_out(self, snapshots: list[Snapshot]) -> None:
+        """Wait until nobody walks through these snapshots, which have been replaced."""
+        if snapshots:
+            self._tell_waiting()
+        await self._grace.wait(snapshots)

@@ -37,22 +37,23 @@ if TYPE_CHECKING:
     from .report import CallReport
     from .table import Snapshot, Table
 
-__all__ = ["ASYNC_WALKS", "SYNC_WALKS", "AsyncCalls", "SyncCalls", "adrive", "drive"]
+__all__ = ["SYNC_WALKS", "AsyncCalls", "SyncCalls", "adrive", "drive"]
 
 
 def drive(walk: Walk, data: object) -> Walk:
     """Run a careful walk over sync callbacks."""
     try:
-        for slot in walk:
-            try:
-                result = slot(walk.event, data)
-            except Skipped:
-                continue
-            except BaseException as error:
-                if walk.raised(error):
-                    raise
-            else:
-                walk.returned(result)
+        with walk:
+            for slot in walk:
+                try:
+                    result = slot(walk.event, data)
+                except Skipped:
+                    continue
+                except BaseException as error:
+                    if walk.raised(error):
+                        raise
+                else:
+                    walk.returned(result)
         return walk
     finally:
         del walk  # it may hold an exception, whose traceback holds this frame
@@ -61,18 +62,19 @@ def drive(walk: Walk, data: object) -> Walk:
 async def adrive(walk: Walk, data: object) -> Walk:
     """Run a careful walk over sync and async callbacks."""
     try:
-        for slot in walk:
-            try:
-                result = slot(walk.event, data)
-                if walk.awaits:
-                    result = await result
-            except Skipped:
-                continue
-            except BaseException as error:
-                if walk.raised(error):
-                    raise
-            else:
-                walk.returned(result)
+        with walk:
+            for slot in walk:
+                try:
+                    result = slot(walk.event, data)
+                    if walk.awaits:
+                        result = await result
+                except Skipped:
+                    continue
+                except BaseException as error:
+                    if walk.raised(error):
+                        raise
+                else:
+                    walk.returned(result)
         return walk
     finally:
         del walk  # it may hold an exception, whose traceback holds this frame
@@ -94,7 +96,7 @@ class SyncCalls(Generic[EventT, DataT]):
     def call(self: SyncCalls[EventT, None], event: EventT) -> int: ...
     @overload
     def call(self, event: EventT, data: DataT) -> int: ...
-    def call(self, event: Any, data: Any = None) -> int:
+    def call(self, event: Any, data: Any = None) -> int:  # noqa: C901 - see the module
         """Call the blocks in order until one stops the walk; give the last result.
 
         An empty chain gives `NOTIFY_DONE`. Raises what a callback raised, as ``errors=`` says (D9);
@@ -110,6 +112,8 @@ class SyncCalls(Generic[EventT, DataT]):
                 items = items.routes.get(event, items)
             except TypeError:
                 items = items.route(event)
+            if items.observers:
+                return drive(Walk(self, items, event, policy=self._errors), data).report().result
         calls = iter(items)
         walk: Any
         result = failure = None
@@ -251,11 +255,14 @@ class AsyncCalls(Generic[EventT, DataT]):
             break
         else:
             items = await self._enter()
-        if items.routes:
+        if items.branches:
             try:
                 items = items.routes.get(event, items)
             except Exception:  # unhashable, or worse
                 items = self._route(items, event)
+            if items.observers:
+                items.readers += 1
+                return (await self._report(items, event, data, -1)).result
         calls = iter(items)
         walk: Any
         result = failure = None
@@ -316,7 +323,10 @@ class AsyncCalls(Generic[EventT, DataT]):
         ``limit`` bounds the number of callbacks called; a negative one means no limit.
         Source: ``notifier_call_chain(nl, val, v, nr_to_call, nr_calls)``.
         """
-        items = await self._begin_walk(event)
+        return await self._report(await self._begin_walk(event), event, data, limit)
+
+    async def _report(self, items: Snapshot, event: Any, data: Any, limit: int) -> CallReport:
+        """Walk carefully, the reader being counted already."""
         walk: Any
         try:
             walk = await adrive(Walk(self, items, event, policy=self._errors, limit=limit), data)
@@ -384,9 +394,3 @@ SYNC_WALKS: frozenset[CodeType] = frozenset(
     walk.__code__ for walk in (SyncCalls.call, SyncCalls.call_report, SyncCalls.call_robust_report)
 )
 """The code of every sync walk. A frame of it is a walk; its ``self`` is the chain."""
-
-ASYNC_WALKS: frozenset[CodeType] = frozenset(
-    walk.__code__
-    for walk in (AsyncCalls.call, AsyncCalls.call_report, AsyncCalls.call_robust_report)
-)
-"""The code of every async walk; its ``items``, once set, is the snapshot that it is counted on."""
