@@ -52,7 +52,7 @@ class StructlogObserver(Observer):
         """Log for a person: one line each, nested calls indented. ``stream`` is stderr if None."""
         from structlog.dev import ConsoleRenderer
 
-        return cls(_writer(stream, _indent, ConsoleRenderer(colors=colors, pad_event=0)))
+        return cls(_writer(stream, _indent, ConsoleRenderer(colors=colors)))
 
     @classmethod
     def json(cls, stream: TextIO | None = None) -> Self:
