@@ -45,6 +45,9 @@ PUBLIC = {
     "Observer",
     "StatisticsObserver",
     "StructlogObserver",
+    # streams
+    "Stream",
+    "StreamStatistics",
     # filters and owners
     "Bus",
     "ModuleHost",

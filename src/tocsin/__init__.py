@@ -8,6 +8,7 @@ The layers, each importing only from those above it::
     table  loops  ancestry                   what a walk goes through, and who waits for it
     careful  walk  bands  slots  pacing  locks    how it is walked and guarded
     filters  scopes                          who may come, and who owns them
+    buffers  streams                         events to be awaited
     core  admission  base                    what the four flavours share
     sync_base  raw_calls  async_base  guards  chains    the four flavours
     bus                                      chains by name
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from .block import NotifierBlock as NotifierBlock
 from .block import block as block
+from .buffers import StreamStatistics as StreamStatistics
 from .bus import Bus as Bus
 from .chains import AtomicChain as AtomicChain
 from .chains import BlockingChain as BlockingChain
@@ -48,6 +50,7 @@ from .errors import RegistrationError as RegistrationError
 from .errors import RegistrationVetoedError as RegistrationVetoedError
 from .errors import RollbackError as RollbackError
 from .errors import ScopeClosedError as ScopeClosedError
+from .errors import StreamOverflowError as StreamOverflowError
 from .errors import TocsinError as TocsinError
 from .errors import VetoError as VetoError
 from .errors import WouldDeadlockError as WouldDeadlockError
@@ -72,6 +75,7 @@ from .results import describe_result as describe_result
 from .results import notifier_from_errno as notifier_from_errno
 from .results import notifier_to_errno as notifier_to_errno
 from .scopes import Scope as Scope
+from .streams import Stream as Stream
 
 if TYPE_CHECKING:
     from . import panic as panic

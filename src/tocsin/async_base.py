@@ -13,10 +13,12 @@ from ._typing import DataT, EventT
 from .admission import replace_base
 from .bands import ConcurrentCalls
 from .base import Chain
+from .buffers import LoopBuffer
 from .errors import InvalidValueError, NotRegisteredError, TocsinError
 from .loops import LoopBinding
 from .pacing import CHECKPOINT_EVERY, Paced
 from .report import ChainStatistics
+from .streams import Streaming
 from .waits import Awaited
 from .walk import AsyncCalls, adrive
 
@@ -38,10 +40,13 @@ class AsyncChain(
     Chain[EventT, DataT],
     AsyncCalls[EventT, DataT],
     ConcurrentCalls[EventT, DataT],
+    Streaming[EventT, DataT],
 ):
     """What `BlockingChain` and `SrcuChain` share. Not for direct use."""
 
     __slots__ = ("_binding", "_budget", "_checkpoint_every", "_grace", "_turns", "_waiting")
+
+    _buffer_type = LoopBuffer
 
     def __init__(
         self,

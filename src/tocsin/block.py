@@ -234,6 +234,9 @@ class NotifierBlock(Generic[EventT_contra, DataT_contra, ResultT_co]):
         """The scope that will unregister the block, if one owns it."""
         return self._nb_owner
 
+    def _nb_left(self) -> None:
+        """Take note that the chain has let go of the block."""
+
     def hears(self, event: object) -> bool:
         """Say whether the block wants this event."""
         events = self._nb_rest.events

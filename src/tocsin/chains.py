@@ -30,10 +30,12 @@ from typing import TYPE_CHECKING, Any, overload
 
 from ._typing import DataT, EventT
 from .ancestry import thread_walks, waits_for_us
+from .buffers import ThreadBuffer
 from .errors import AsyncCallbackError
 from .guards import Graced, Guarded
 from .pacing import CHECKPOINT_EVERY, Paced
 from .raw_calls import RawCalls
+from .streams import Streaming
 from .sync_base import SyncChain, wait_for_threads
 from .waits import Awaited
 from .walk import SYNC_WALKS
@@ -55,7 +57,7 @@ if TYPE_CHECKING:
 __all__ = ["AtomicChain", "BlockingChain", "RawChain", "SrcuChain"]
 
 
-class AtomicChain(SyncChain[EventT, DataT]):
+class AtomicChain(SyncChain[EventT, DataT], Streaming[EventT, DataT]):
     """Sync callbacks that must not block; callable from any thread and any signal handler.
 
     Writers take a lock, walks take none. Every member is legal inside a callback, except
@@ -64,6 +66,8 @@ class AtomicChain(SyncChain[EventT, DataT]):
     """
 
     __slots__ = ()
+
+    _buffer_type = ThreadBuffer
 
     def _set_up(self) -> None:
         self._lock = RLock()  # a signal handler may write in the middle of a write

@@ -259,6 +259,7 @@ class Core(Generic[EventT, DataT]):
 
         self._edit(discard, gone=(block,))
         block._nb_chain = None
+        block._nb_left()
         if block.owner is not None:
             block.owner.left(block, self._me)
         self._tell("unregistered", (block,))

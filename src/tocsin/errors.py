@@ -45,6 +45,7 @@ __all__ = [
     "RegistrationVetoedError",
     "RollbackError",
     "ScopeClosedError",
+    "StreamOverflowError",
     "TocsinError",
     "VetoError",
     "WouldDeadlockError",
@@ -217,6 +218,10 @@ class AsyncCallbackError(TocsinError):
 
 class WouldDeadlockError(TocsinError, RuntimeError):
     """The call would wait for itself, so it was refused; nothing was changed."""
+
+
+class StreamOverflowError(TocsinError):
+    """The buffer of a stream with ``overflow="raise"`` is full."""
 
 
 class WrongLoopError(TocsinError, RuntimeError):

@@ -18,9 +18,10 @@ from .errors import WrongLoopError
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-__all__ = ["LoopBinding", "running_loop", "shield"]
+__all__ = ["LoopBinding", "is_closed", "running_loop", "shield", "soon"]
 
 
 def running_loop() -> object | None:
@@ -48,7 +49,7 @@ def shield(*, needed: bool) -> AbstractContextManager[object]:
     return CancelScope(shield=True)
 
 
-def _is_closed(loop: Any) -> bool:
+def is_closed(loop: Any) -> bool:
     """Say whether a loop is gone for good: a closed asyncio loop, a trio run that has ended."""
     if hasattr(loop, "is_closed"):
         return cast("AbstractEventLoop", loop).is_closed()
@@ -59,6 +60,14 @@ def _is_closed(loop: Any) -> bool:
     except RunFinishedError:
         return True
     return False
+
+
+def soon(loop: Any, call: Callable[[], object]) -> None:
+    """Have a loop call something, from any thread or signal handler; `RuntimeError` if it is gone.
+
+    ``loop`` is what `running_loop` gives.
+    """
+    (getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon)(call)
 
 
 class LoopBinding:
@@ -107,7 +116,7 @@ class LoopBinding:
             self._check_free(name)
 
     def _check_free(self, name: str) -> None:
-        if self._loop is not None and not _is_closed(self._loop):
+        if self._loop is not None and not is_closed(self._loop):
             raise WrongLoopError(
                 f"chain {name!r} belongs to another event loop, which is still open; use it from "
                 f"there (anyio.from_thread.run from a worker thread), or take an AtomicChain"

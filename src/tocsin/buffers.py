@@ -1,0 +1,283 @@
+"""What keeps the events of a stream until they are read, and what it does when it is full.
+
+Two buffers with one face: `LoopBuffer` for producers of the reader's own event loop, on anyio's
+memory object stream, and `ThreadBuffer` for producers in any thread or signal handler. Neither
+knows a chain or a block.
+
+Invariants: a buffer never holds more than ``size`` events; what was received has been read, waits
+in the buffer, or was dropped.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import suppress
+from threading import RLock
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from . import _log
+from .errors import InvalidTypeError, InvalidValueError, StreamOverflowError
+from .loops import is_closed, running_loop, soon
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    from anyio import Event
+    from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+    Pair: TypeAlias = tuple[Any, Any]
+
+__all__ = [
+    "OVERFLOWS",
+    "Buffer",
+    "LoopBuffer",
+    "StreamStatistics",
+    "ThreadBuffer",
+    "check_size",
+]
+
+OVERFLOWS = ("wait", "drop_oldest", "drop_newest", "raise")
+
+
+class StreamStatistics(NamedTuple):
+    """The state of a stream at one moment."""
+
+    buffered: int
+    """Events that wait to be read."""
+    max_buffer_size: int
+    received: int
+    """Events that have come, those that were dropped included."""
+    dropped: int
+    producers_waiting: int
+    """Calls that wait for room."""
+
+
+def check_size(size: object, what: str) -> None:
+    """Raise unless this can be the size of a buffer."""
+    if not isinstance(size, int) or isinstance(size, bool):
+        raise InvalidTypeError(f"{what} needs an int as max_buffer_size, not {type(size).__name__}")
+    if size < 1:
+        raise InvalidValueError(f"{what} needs a max_buffer_size of 1 or more, not {size}")
+
+
+class Buffer:
+    """What the two buffers share. Not for direct use."""
+
+    default = "drop_oldest"
+    """What it does when it is full, unless it is told otherwise."""
+
+    def __init__(
+        self, chain: str, name: str, size: int, overflow: str, *, quiet: bool = False
+    ) -> None:
+        self._chain = chain
+        self._name = name
+        self._quiet = quiet
+        self._taken = self._dropped = 0
+        self._is_dropping = False
+        self.size: int = size
+        self.overflow: str = overflow
+        self.is_closed: bool = False
+        """Whether the reader has left."""
+        self.is_abandoned: bool = False
+        """Whether the reader is gone with its event loop, so that nobody will ever leave."""
+
+    if TYPE_CHECKING:  # said by each of them
+
+        def open(self) -> None: ...  # noqa: D102
+        def push(self, pair: Pair) -> bool: ...  # noqa: D102
+        async def wait_and_push(self, pair: Pair) -> None: ...  # noqa: D102
+        async def get(self) -> Pair: ...  # noqa: D102
+        def end(self) -> None: ...  # noqa: D102
+        def close(self) -> None: ...  # noqa: D102
+        def _take(self) -> Pair: ...
+        @property
+        def _waiting(self) -> tuple[int, int]: ...  # events, and producers
+
+    def put(self, pair: Pair) -> None:
+        """Take an event, or do what is to be done when there is no room. Never waits."""
+        if self._admit(pair) and not self._quiet:
+            _log.warn("a stream drops events", chain=self._chain, stream=self._name)
+
+    def _admit(self, pair: Pair) -> bool:
+        """Take an event or drop one; say whether that was the first since the buffer was empty."""
+        if self.push(pair):
+            return False
+        if self.overflow == "raise":
+            raise StreamOverflowError(
+                f"the stream {self._name!r} of chain {self._chain!r} is full, {self.size} events "
+                f"wait to be read; read them faster, or give it another overflow"
+            )
+        if self.overflow == "drop_oldest":
+            self._take()
+            self.push(pair)
+        self._dropped += 1
+        begins, self._is_dropping = not self._is_dropping, True
+        return begins
+
+    def _took(self) -> None:
+        """Take note that an event was read."""
+        self._taken += 1
+        if not self._waiting[0]:
+            self._is_dropping = False
+
+    def statistics(self) -> StreamStatistics:
+        """Give the state at this moment."""
+        buffered, producers = self._waiting
+        received = self._taken + buffered + self._dropped
+        return StreamStatistics(buffered, self.size, received, self._dropped, producers)
+
+
+class LoopBuffer(Buffer):
+    """For producers that run in the reader's event loop, and can wait there."""
+
+    default = "wait"
+
+    _sender: MemoryObjectSendStream[Pair] | None = None
+    _receiver: MemoryObjectReceiveStream[Pair]
+
+    def open(self) -> None:
+        """Begin to take events, in the reader's event loop."""
+        from anyio import create_memory_object_stream
+
+        self._sender, self._receiver = create_memory_object_stream[Any](self.size)
+
+    def push(self, pair: Pair) -> bool:
+        """Take an event if there is room, or nobody to read it; say if there was."""
+        from anyio import BrokenResourceError, ClosedResourceError, WouldBlock
+
+        try:
+            cast("MemoryObjectSendStream[Pair]", self._sender).send_nowait(pair)
+        except WouldBlock:
+            return False
+        except (BrokenResourceError, ClosedResourceError):
+            return True
+        return True
+
+    async def wait_and_push(self, pair: Pair) -> None:
+        """Take an event as soon as there is room, after those of others who wait."""
+        from anyio import BrokenResourceError, ClosedResourceError
+
+        with suppress(BrokenResourceError, ClosedResourceError):
+            await cast("MemoryObjectSendStream[Pair]", self._sender).send(pair)
+
+    async def get(self) -> Pair:
+        """Give the next event, or raise `anyio.EndOfStream`. A checkpoint."""
+        pair = await self._receiver.receive()
+        self._took()
+        return pair
+
+    def end(self) -> None:
+        """Let no event come any more; what is there can still be read."""
+        cast("MemoryObjectSendStream[Pair]", self._sender).close()
+
+    def close(self) -> None:
+        """Let the reader leave, and the producers go that wait for room."""
+        self.is_closed = True
+        self._receiver.close()
+
+    def _take(self) -> Pair:
+        return self._receiver.receive_nowait()
+
+    @property
+    def _waiting(self) -> tuple[int, int]:
+        if self._sender is None:
+            return 0, 0
+        state = self._sender.statistics()
+        return state.current_buffer_used, state.tasks_waiting_send
+
+
+class ThreadBuffer(Buffer):
+    """For producers in any thread, or in a signal handler; they never wait."""
+
+    def __init__(
+        self, chain: str, name: str, size: int, overflow: str, *, quiet: bool = False
+    ) -> None:
+        super().__init__(chain, name, size, overflow, quiet=quiet)
+        if overflow == "wait":
+            raise InvalidValueError(
+                f"chain {chain!r}: overflow='wait' would block its calls; drop_oldest, drop_newest "
+                f"or raise it must be, or take a SrcuChain or BlockingChain"
+            )
+        # Bounded by itself too: a signal handler may come between a look and an append.
+        self._pairs: deque[Pair] = deque(maxlen=size)
+        self._lock = RLock()
+        self._has_ended = False
+        self._readers: list[Event] = []
+        self._loop: object = None
+
+    def open(self) -> None:
+        """Begin to take events, in the reader's event loop."""
+        self._loop = running_loop()
+
+    def push(self, pair: Pair) -> bool:
+        """Take an event if there is room, or nobody to read it; say if there was."""
+        with self._lock:
+            if self.is_closed:
+                return True
+            if len(self._pairs) >= self.size and not self._is_left_alone():
+                return False
+            self._pairs.append(pair)
+            self._wake()
+        return True
+
+    def _admit(self, pair: Pair) -> bool:
+        with self._lock:
+            return super()._admit(pair)
+
+    def _is_left_alone(self) -> bool:
+        """Say whether the reader's event loop is gone; looked at when there is no room."""
+        if is_closed(self._loop):
+            self.is_closed = self.is_abandoned = True
+        return self.is_abandoned
+
+    def _wake(self) -> None:
+        """Wake those who wait for an event, from whatever thread this is."""
+        readers, self._readers = self._readers, []
+        try:
+            for reader in readers:
+                soon(self._loop, reader.set)
+        except RuntimeError:  # the loop is gone
+            self.is_closed = self.is_abandoned = True
+
+    async def get(self) -> Pair:
+        """Give the next event, or raise `anyio.EndOfStream`. A checkpoint."""
+        from anyio import ClosedResourceError, EndOfStream, Event
+        from anyio.lowlevel import checkpoint
+
+        await checkpoint()
+        while True:
+            with self._lock:
+                if self._pairs:
+                    pair = self._take()
+                    self._took()
+                    return pair
+                if self.is_closed:
+                    raise ClosedResourceError
+                if self._has_ended:
+                    raise EndOfStream
+                reader = Event()
+                self._readers.append(reader)
+            try:
+                await reader.wait()
+            finally:
+                with self._lock, suppress(ValueError):  # who was woken is not there any more
+                    self._readers.remove(reader)
+
+    def end(self) -> None:
+        """Let no event come any more; what is there can still be read."""
+        with self._lock:
+            self._has_ended = True
+            self._wake()
+
+    def close(self) -> None:
+        """Let the reader leave, and the producers go that wait for room."""
+        with self._lock:
+            self.is_closed = True
+            self._wake()
+
+    def _take(self) -> Pair:
+        return self._pairs.popleft()
+
+    @property
+    def _waiting(self) -> tuple[int, int]:
+        return len(self._pairs), 0
