@@ -292,9 +292,10 @@ async def test_a_full_stream_lets_the_call_wait(async_chain: Any) -> None:
 
 async def test_waiting_producers_come_in_the_order_in_which_they_began(async_chain: Any) -> None:
     async with async_chain.stream(max_buffer_size=1) as stream, anyio.create_task_group() as group:
-        for number in range(5):
+        await call(async_chain, 0)
+        for number in range(1, 5):
             group.start_soon(call, async_chain, number)
-            await waiting(stream, max(number, 0))
+            await waiting(stream, number)
         assert await read(stream, 5) == [0, 1, 2, 3, 4]
 
 

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Stream", "Streaming"]
 
+_TURNS = 10
+"""Checkpoints for a task that is going to read, and may not have begun yet, before the one that has
+opened the stream is taken for its reader."""
+
 
 class _StreamBlock(NotifierBlock[Any, Any, Any]):
     """The block of a stream, which ends when anybody takes it off its chain."""
@@ -163,8 +167,9 @@ class Stream(Generic[EventT, DataT]):
     async def _refuse_to_wait_for_ourselves(self) -> None:
         from anyio.lowlevel import checkpoint
 
-        if not self._has_iterated:
-            await checkpoint()  # whoever is going to iterate may just not have begun yet
+        for _ in range(_TURNS):
+            if not self._has_iterated:
+                await checkpoint()
         if self._consumer == _current_task():
             raise WouldDeadlockError(
                 f"the stream {self._block.name!r} of chain {self._chain.name!r} is full, and the "
@@ -215,7 +220,7 @@ class Streaming(Generic[EventT, DataT]):
         wait to be read. When the buffer is full, ``overflow`` says what becomes of the next one:
 
         - ``"wait"``, the default on async chains: the call waits until there is room. In the task
-          that reads the stream that is a `WouldDeadlockError`.
+          that reads the stream, or opened it while nobody reads, that is a `WouldDeadlockError`.
         - ``"drop_oldest"``, the default on an `AtomicChain`, and ``"drop_newest"``: one is dropped,
           counted, and logged when dropping begins.
         - ``"raise"``: `StreamOverflowError` in the call, which is the block's exception (D9).
