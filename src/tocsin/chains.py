@@ -7,10 +7,11 @@ inside a callback of its own  Atomic              Blocking              Raw     
 ``unregister``                legal               WouldDeadlockError    legal          legal (a)
 ``*_nowait``                  as the plain ones   WouldBlock            as the plain   WouldBlock(b)
 ``unregister_nosync``         legal               legal                 legal          legal
-nested ``call``               legal               legal                 legal          legal
+nested ``call``, concurrent   legal (c)           legal                 legal (c)      legal
 ``synchronize``               WouldDeadlockError  WouldDeadlockError    -              WouldDeadlock
 ``set_filter``                legal               WouldDeadlockError    legal          legal (a)
-``only``                      legal               legal                 legal          legal
+``only``, ``observe``         legal               legal                 legal          legal
+``stream`` (entering it)      legal               WouldDeadlockError    -              legal
 ----------------------------  ------------------  --------------------  -------------  ------------
 protection of the table       a lock for writers  a reader/writer lock  the caller's   snapshots
 callable from                 any thread, signal  one event loop        as the caller  one event
@@ -19,6 +20,7 @@ callable from                 any thread, signal  one event loop        as the c
 
 (a) ``WouldDeadlockError`` when this task's own walk may hold the block.
 (b) Where the plain one would wait.
+(c) There is no ``call_concurrent``.
 
 Source: ``kernel/notifier.c``, ``include/linux/notifier.h``.
 """

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from .block import AnyBlock
+    from .observer import Observation, Observer
     from .options import BlockOptions
     from .report import ChainStatistics
 
@@ -87,6 +88,10 @@ class AnyChain(Named, Protocol):
 
     def only(self, *names: str) -> AbstractContextManager[None]:
         """Let only these blocks be called, for as long as the context is open."""
+        ...
+
+    def observe(self, observer: Observer) -> Observation:
+        """Have an observer told what the chain does, until its handle is detached."""
         ...
 
     def statistics(self) -> ChainStatistics:
