@@ -9,7 +9,7 @@ The layers, each importing only from those above it::
     filters  scopes                          who may come, and who owns them
     core  admission  base                    what the four flavours share
     sync_base  raw_calls  async_base  guards  chains    the four flavours
-    bus                                      chains by name
+    snapshots  drawings  bus                 chains by name, and how they look
     panic
     module_states  module_source  module_record  modules    plugins, loaded and unloaded
     cli  commands                            the command line
@@ -67,6 +67,9 @@ from .results import describe_result as describe_result
 from .results import notifier_from_errno as notifier_from_errno
 from .results import notifier_to_errno as notifier_to_errno
 from .scopes import Scope as Scope
+from .snapshots import BlockSnapshot as BlockSnapshot
+from .snapshots import BusSnapshot as BusSnapshot
+from .snapshots import ChainSnapshot as ChainSnapshot
 
 if TYPE_CHECKING:
     from . import panic as panic
