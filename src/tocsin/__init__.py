@@ -12,7 +12,7 @@ The layers, each importing only from those above it::
     snapshots  drawings  bus                 chains by name, and how they look
     panic
     module_states  module_source  module_record  modules    plugins, loaded and unloaded
-    cli  commands                            the command line
+    cli  commands  targets                   the command line
 """
 
 from typing import TYPE_CHECKING
