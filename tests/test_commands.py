@@ -205,7 +205,7 @@ def test_a_shell_is_told_how_to_ask(folder: Path, run: Any, shell: str) -> None:
     done = ask(folder, _TOCSIN_COMPLETE=f"{shell}_source")
     assert (done.returncode, done.stderr) == (0, "")
     assert f"_TOCSIN_COMPLETE={shell}_complete" in done.stdout
-    assert run("completion", shell).said == done.stdout.splitlines()
+    assert run("completion", shell).said == done.stdout.rstrip("\n").splitlines()
 
 
 @pytest.mark.parametrize("shell", ANSWERS)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import math
-import threading
 from enum import Enum, IntEnum
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +28,7 @@ from tocsin import (
 from .flavours import ASYNC, FLAVOURS, Held
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -246,24 +246,33 @@ async def test_writers_that_wait_are_counted() -> None:
         held.release.set()
 
 
-def test_a_block_is_told_once_whatever_other_threads_do(bus: Bus) -> None:
-    chain = bus.add(AtomicChain("orders"))
-    chain.register(good)
-    done = threading.Event()
+class Meddler:
+    """A callback that has a chain filtered when it is looked at, as another thread might."""
 
-    def filter_back_and_forth() -> None:
-        while not done.is_set():
-            chain.set_filter(NameFilter(()))
-            chain.set_filter(None)
+    def __init__(self) -> None:
+        self.meddle: Callable[[], object] = bool
 
-    thread = threading.Thread(target=filter_back_and_forth)
-    thread.start()
-    try:
-        for _ in range(2_000):
-            told = only_chain(bus)
-            assert names(told) == ["good"]
-            assert told.blocks[0].is_parked == (told.filter is not None)
-            assert sum(told.statistics[:2]) == 1
-    finally:
-        done.set()
-        thread.join()
+    def __call__(self, event: Any, data: Any) -> None: ...
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "__qualname__":
+            raise AttributeError(name)
+        self.meddle()
+        return "meddler"
+
+
+@pytest.mark.parametrize("is_parked", [False, True])
+def test_a_block_is_told_once_whatever_others_do_meanwhile(bus: Bus, is_parked: bool) -> None:
+    chain, meddler, filters = bus.add(AtomicChain("orders")), Meddler(), [None, NameFilter(())]
+    chain.register(meddler)
+    chain.register(good, priority=-1)
+    chain.set_filter(filters[is_parked])
+    meddler.meddle = lambda: chain.set_filter(filters[not is_parked])
+    told = only_chain(bus)
+    assert chain.filter is filters[not is_parked]
+    assert [(block.name, block.is_parked) for block in told.blocks] == [
+        ("meddler", is_parked),
+        ("good", is_parked),
+    ]
+    assert (told.filter is not None) == is_parked
+    assert told.statistics[:2] == ((0, 2) if is_parked else (2, 0))
