@@ -5,10 +5,14 @@ from __future__ import annotations
 import errno
 import subprocess
 import sys
+from contextlib import suppress
+from itertools import zip_longest
 from typing import Any
 
 import anyio
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tocsin import (
     AtomicChain,
@@ -301,3 +305,110 @@ def test_a_flavour_is_a_class(bus: Bus) -> None:
     bus.add(SrcuChain("orders"))
     with pytest.raises(InvalidTypeError, match="must be a chain class, such as SrcuChain, not 'Sr"):
         bus.get("orders", "SrcuChain")  # type: ignore[call-overload]
+
+
+# Filters out of the environment.
+
+
+def from_env(monkeypatch: pytest.MonkeyPatch, text: str) -> Bus:
+    monkeypatch.setenv("TOCSIN_FILTERS", text)
+    return Bus.from_env("main")
+
+
+def test_filters_come_out_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    bus = from_env(monkeypatch, "one=good, main.* ; two = bad;one=b?d;three=;")
+    filters = {
+        name: bus.add(AtomicChain(name, filter=NameFilter(["own"]))).filter
+        for name in ("one", "two", "three", "four")
+    }
+    assert {name: repr(one) for name, one in filters.items()} == {
+        "one": "NameFilter(['good', 'main.*', 'b?d'])",
+        "two": "NameFilter(['bad'])",
+        "three": "None",
+        "four": "NameFilter(['own'])",
+    }
+    assert bus.name == "main"
+
+
+def test_an_environment_without_filters_filters_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TOCSIN_FILTERS", raising=False)
+    for bus in (Bus.from_env("main"), from_env(monkeypatch, ""), from_env(monkeypatch, " \n")):
+        assert bus.snapshot().unmatched_filters == ()
+
+
+def test_the_variable_may_be_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOP_FILTERS", "one=good")
+    monkeypatch.setenv("TOCSIN_FILTERS", "two=good")
+    assert Bus.from_env("main", "SHOP_FILTERS").snapshot().unmatched_filters == ("one",)
+    assert Bus.from_env("main", variable="UNSET").snapshot().unmatched_filters == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("one=a;two", "'two' is not of the form CHAIN=NAME,NAME"),
+        ("=a", "'=a' is not of the form CHAIN=NAME,NAME"),
+        (" ; ", "no entry is left of the filters ' ; '; leave the text blank for no filters"),
+        ("one=a;two=,", "bus 'main', chain 'two': no valid entry is left of the name filter ','"),
+        ("two=a:b:c", "bus 'main', chain 'two': no valid entry is left of the name filter 'a:b:c'"),
+    ],
+)
+def test_malformed_filters_of_the_environment_are_named_with_their_variable(
+    monkeypatch: pytest.MonkeyPatch, text: str, said: str
+) -> None:
+    with pytest.raises(FilterError) as caught:
+        from_env(monkeypatch, text)
+    assert str(caught.value).startswith(f"environment variable TOCSIN_FILTERS: {said}")
+
+
+@pytest.mark.parametrize("wrong", ["", None, 3])
+def test_a_variable_has_a_name(wrong: Any) -> None:
+    with pytest.raises(InvalidTypeError, match="the name of an environment variable must be"):
+        Bus.from_env("main", wrong)
+
+
+def test_a_kind_of_bus_comes_out_of_the_environment_as_that_kind() -> None:
+    class Platform(Bus):
+        """One of its own."""
+
+    assert isinstance(Platform.from_env("main"), Platform)
+
+
+# Two buses.
+
+ACTIONS = st.lists(
+    st.tuples(
+        st.sampled_from(["add", "remove", "filter", "register", "unregister"]),
+        st.sampled_from(["one", "two", "three"]),
+    ),
+    max_size=20,
+)
+
+
+def act(bus: Bus, action: str, name: str) -> None:
+    """Do something with a bus, if it can be done."""
+    if action == "filter":
+        bus.set_filters({name: "bad"})
+    elif action == "add":
+        with suppress(ChainExistsError):
+            bus.add(AtomicChain(name))
+    elif name in bus and action == "register":
+        bus.get(name, AtomicChain).register(good)
+    elif name in bus and action == "unregister":
+        for block in bus.get(name, AtomicChain).blocks[:1]:
+            bus[name].unregister_nosync(block)
+    else:
+        with suppress(ChainNotFoundError, ChainInUseError):
+            bus.remove(name)
+
+
+@given(ACTIONS, ACTIONS)
+def test_whatever_is_done_with_one_bus_another_does_not_notice(mine: Any, other: Any) -> None:
+    one, two, alone = Bus("main"), Bus("main"), Bus("main")
+    for first, second in zip_longest(mine, other):
+        if first:
+            act(one, *first)
+            act(alone, *first)
+        if second:
+            act(two, *second)
+    assert one.snapshot() == alone.snapshot()

@@ -10,13 +10,16 @@ import signal
 import subprocess
 import sys
 import textwrap
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from tocsin.cli import main
+from tocsin.commands import tocsin
 
 BACKENDS = ["asyncio", "trio"]
 
@@ -77,16 +80,17 @@ class Result:
         self.errors = captured.err.splitlines()
 
 
+def run_main(capsys: pytest.CaptureFixture[str], *arguments: str) -> Result:
+    try:
+        main(arguments)
+    except SystemExit as ended:
+        return Result(ended.code, capsys.readouterr())
+    return Result(0, capsys.readouterr())
+
+
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Any:
-    def run(*arguments: str) -> Result:
-        try:
-            main(arguments)
-        except SystemExit as ended:
-            return Result(ended.code, capsys.readouterr())
-        return Result(0, capsys.readouterr())
-
-    return run
+    return partial(run_main, capsys)
 
 
 # Running.
@@ -145,6 +149,47 @@ def test_a_filter_that_fits_nothing_is_told(write: Folder, run: Any) -> None:
     assert result.errors[:2] == [
         "tocsin: warning: --filter a: no block has been called y",
         "tocsin: warning: --filter b: no chain of that name has appeared",
+    ]
+
+
+SHOW_FILTERS = """
+from tocsin import AtomicChain
+for name in ("a", "b", "c"):
+    print(name, host.bus.add(AtomicChain(name)).filter)
+"""
+
+
+def test_filters_come_from_the_environment_and_the_command_line_wins_for_each_chain(
+    write: Folder, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOCSIN_FILTERS", "a=x; b=x; c=x")
+    result = run("run", "--filter", "a=y;b=", "--filter", "a=z", write("one", SHOW_FILTERS))
+    assert result.said[1:-1] == ["a NameFilter(['y', 'z'])", "b None", "c NameFilter(['x'])"]
+
+
+def test_a_filter_of_the_environment_that_fits_nothing_is_told(
+    write: Folder, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOCSIN_FILTERS", "a=x; d=x")
+    result = run("run", "--filter", "", "--filter", "e=x", write("one", SHOW_FILTERS))
+    assert (result.status, result.errors) == (
+        0,
+        [
+            "tocsin: warning: TOCSIN_FILTERS a: no block has been called x",
+            "tocsin: warning: TOCSIN_FILTERS d: no chain of that name has appeared",
+            "tocsin: warning: --filter e: no chain of that name has appeared",
+        ],
+    )
+
+
+def test_malformed_filters_of_the_environment_are_one_line(
+    write: Folder, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOCSIN_FILTERS", "a=x; b")
+    result = run("run", write("one"))
+    assert (result.status, result.said) == (1, [])
+    assert result.errors == [
+        "tocsin: environment variable TOCSIN_FILTERS: 'b' is not of the form CHAIN=NAME,NAME"
     ]
 
 
@@ -258,6 +303,11 @@ def test_blocks_that_others_left_do_not_keep_a_module(write: Folder, run: Any) -
         (["run", "--backend", "curio", "one.py"], "Invalid value for '--backend': 'curio' is not"),
         (["run", "--filter", "abc", "one.py"], "Invalid value for '--filter': 'abc' is not of the"),
         (["run", "--filter", "=a", "one.py"], "Invalid value for '--filter': '=a' is not of the f"),
+        (["run", "--filter", ";", "one.py"], "Invalid value for '--filter': no entry is left of"),
+        (["describe"], "Missing argument 'MODULE:BUS'."),
+        (["describe", "app"], "Invalid value for 'MODULE:BUS': 'app' is not of the form MODULE:B"),
+        (["graph", "--format", "png", "app:bus"], "Invalid value for '--format': 'png' is not one"),
+        (["completion", "csh"], "Invalid value for 'SHELL': 'csh' is not one of 'bash', 'fish', "),
         (["walk"], "No such command 'walk'."),
     ],
 )
@@ -371,14 +421,23 @@ def test_there_may_be_no_stdout(write: Folder, run: Any, monkeypatch: pytest.Mon
 # Help.
 
 
-def test_help_tells_all_there_is(run: Any) -> None:
-    result = run("--help")
+@pytest.mark.parametrize("command", [None, *tocsin.commands])
+def test_help_tells_all_there_is(run: Any, command: str | None) -> None:
+    group: click.Command = tocsin if command is None else tocsin.commands[command]
+    result = run(*[command] * (command is not None), "--help")
     assert (result.status, result.errors) == (0, [])
-    assert any(line.split()[:1] == ["run"] for line in result.said)
-    assert run("-h").said == result.said
-    text = " ".join(run("run", "--help").said)
-    for word in ("--backend [asyncio|trio]", "--filter CHAIN=NAME,NAME", "--stay", "MODULE..."):
-        assert word in text
+    assert run(*[command] * (command is not None), "-h").said == result.said
+    text = " ".join(" ".join(result.said).split())
+    assert "Examples: " in text
+    for parameter in group.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help
+            assert parameter.opts[-1] in text
+        else:
+            metavar = (parameter.metavar or "").removesuffix("...")
+            assert text.count(metavar) > 1, "an argument is explained"
+    for name, one in getattr(group, "commands", {}).items():
+        assert f"{name} {one.get_short_help_str(100)}" in text, "it is not cut off"
 
 
 def test_version_tells_the_version(run: Any) -> None:

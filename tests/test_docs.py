@@ -37,7 +37,9 @@ NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 NOT_RUN = {
     "README.md": 2,
     "CONTRIBUTING.md": 4,
+    "docs/how-to/web.md": 1,
     "docs/index.md": 1,
+    "docs/reference/command-line.md": 1,
     "docs/tutorial/first-chain.md": 1,
 }
 RULES = [f"D{number}" for number in range(1, 17)]
@@ -127,6 +129,7 @@ def test_what_a_page_shows_is_what_happens(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(anyio, "run", partial(anyio.run, backend=backend))
+    monkeypatch.setattr(os, "environ", os.environ.copy())  # a page may set variables
     Reader(page, backend).run()
 
 

@@ -38,6 +38,9 @@ PUBLIC = {
     "BlockCall",
     "CallReport",
     "ChainStatistics",
+    "BlockSnapshot",
+    "BusSnapshot",
+    "ChainSnapshot",
     # observers
     "BlockStatistics",
     "Observation",

@@ -11,10 +11,10 @@ The layers, each importing only from those above it::
     buffers  streams                         events to be awaited
     core  admission  base                    what the four flavours share
     sync_base  raw_calls  async_base  guards  chains    the four flavours
-    bus                                      chains by name
+    snapshots  drawings  bus                 chains by name, and how they look
     panic  log_observer  statistics_observer
     module_states  module_source  module_record  modules    plugins, loaded and unloaded
-    cli  commands                            the command line
+    cli  commands  targets                   the command line
 """
 
 from typing import TYPE_CHECKING
@@ -75,6 +75,9 @@ from .results import describe_result as describe_result
 from .results import notifier_from_errno as notifier_from_errno
 from .results import notifier_to_errno as notifier_to_errno
 from .scopes import Scope as Scope
+from .snapshots import BlockSnapshot as BlockSnapshot
+from .snapshots import BusSnapshot as BusSnapshot
+from .snapshots import ChainSnapshot as ChainSnapshot
 from .streams import Stream as Stream
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """`Bus`: chains under their names.
 
-Owns which chain has which name, which filter an operator wants on it, and, for the module host,
-under which scope it came. Holds no registration and takes no part in a call: a chain does not know
+Owns which chain has which name, which filter an operator wants on it, and under which scope it
+came. Holds no registration and takes no part in a call: a chain does not know
 that it is on a bus. There is no default bus, and two buses share nothing.
 
 Invariant: the filter in force on a chain of the bus is the last one that `Bus.set_filters` named
@@ -10,6 +10,7 @@ for it, unless somebody has set another one on the chain itself since.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeVar, cast, overload
 
@@ -23,12 +24,13 @@ from .errors import (
     FilterError,
     InvalidTypeError,
 )
-from .filters import NameFilter
+from .filters import NameFilter, parse_filters
 from .scopes import ambient_scope
+from .snapshots import BusSnapshot, snapshot_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from typing import Any, TypeAlias
+    from typing import Any, Self, TypeAlias
 
     from .block import AnyBlock
     from .protocol import AnyChain
@@ -58,6 +60,22 @@ class Bus:
         self._filters: dict[str, Filter] = {}
         self._owners: dict[str, Scope | None] = {}
 
+    @classmethod
+    def from_env(cls, name: str, variable: str = "TOCSIN_FILTERS") -> Self:
+        """Make a bus with the filters that an environment variable names, as `set_filters` does.
+
+        Its text is ``CHAIN=NAME,NAME; CHAIN=NAME``. Blank text, or a variable that is not set,
+        means no filters; blank names, none for that chain; names for the same chain add up. Raises
+        `FilterError`, which names variable and entry, and `InvalidTypeError`. Legal anywhere.
+        """
+        check_title(variable, "the name of an environment variable")
+        bus = cls(name)
+        try:
+            bus.set_filters(parse_filters(os.environ.get(variable, "")))
+        except FilterError as error:
+            raise FilterError(f"environment variable {variable}: {error}") from None
+        return bus
+
     def add(self, chain: ChainT) -> ChainT:
         """Take in a chain under its name; give the same chain.
 
@@ -86,10 +104,12 @@ class Bus:
         self._chains[name], self._owners[name] = cast("AnyChain", chain), owner
         return chain
 
+    # A class seen as what makes chains, not as ``type[ChainT]``: pyright would then fill in the
+    # defaults of a bare ``SrcuChain``, which hold for new chains and not for one that is there.
     @overload
     def get(self, name: str) -> AnyChain: ...
     @overload
-    def get(self, name: str, flavour: type[ChainT]) -> ChainT: ...
+    def get(self, name: str, flavour: Callable[..., ChainT]) -> ChainT: ...
     def get(self, name: str, flavour: Any = None) -> Any:
         """Give the chain of a name, and be sure of its type.
 
@@ -174,6 +194,30 @@ class Bus:
                 f"None, not {type(given).__name__}"
             )
         return cast("Filter", given)
+
+    # Looking.
+
+    def snapshot(self) -> BusSnapshot:
+        """Give the state of the bus, its chains and their blocks at this moment, frozen.
+
+        It has no object of the program in it and no data of any event. Pure.
+        """
+        here = cast("Iterable[Chain[Any, Any]]", self)
+        return BusSnapshot(
+            name=self.name,
+            chains=tuple(snapshot_of(chain, self._owners.get(chain.name)) for chain in here),
+            unmatched_filters=tuple(name for name in self._filters if name not in self._chains),
+        )
+
+    def describe(self) -> str:
+        """Give the same as a tree of text, for people: chains, and their blocks in call order.
+
+        A parked block, which is not called, comes last and is marked. The text has no newline at
+        its end. Pure.
+        """
+        from .drawings import draw_tree
+
+        return draw_tree(self.snapshot())
 
     # For the module host.
 

@@ -43,8 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(command: Command, arguments: list[str]) -> int:
     """Run a command and give its exit status. Not click's way, which takes over some errors."""
     import click
+    from click.shell_completion import shell_complete
+
+    from .commands import COMPLETE
 
     try:
+        question = os.environ.get(COMPLETE)
+        if question:  # of a shell: what may come next?
+            return shell_complete(command, {}, "tocsin", COMPLETE, question)
         with command.make_context("tocsin", arguments) as context:
             command.invoke(context)
     except click.exceptions.Exit as ended:

@@ -1,44 +1,76 @@
-"""The commands of ``tocsin``, on click. Nothing here writes to stdout: that is the modules'."""
+"""The commands of ``tocsin``, on click.
+
+What a command prints on stdout can be piped on. So ``run``, whose modules may print there, prints
+nothing of its own, and the others let nothing else than their own through.
+"""
 
 from __future__ import annotations
 
 import importlib.util
+import json
+import os
 import signal
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import BashComplete, FishComplete, ZshComplete
 
 from .bus import Bus
+from .errors import FilterError, InvalidValueError
+from .filters import parse_filters
+from .targets import Target, find_bus, parse_target
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
     from anyio import CancelScope
 
-__all__ = ["tocsin"]
+__all__ = ["COMPLETE", "tocsin"]
+
+COMPLETE = "_TOCSIN_COMPLETE"
+"""The environment variable by which a shell asks what may come next."""
+
+_FILTERS = "TOCSIN_FILTERS"
+
+_MODULE_BUS = """
+MODULE:BUS is the dotted name of a module, which is looked for in the current directory too, and the
+attribute that is the bus, as in app:bus or shop.events:platform.bus. Where a function makes the
+bus, say so, as in 'app:make_bus()'. The module is imported; what it prints goes to stderr.
+"""
 
 
 @click.group(no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="tocsin")
 def tocsin() -> None:
-    """Load modules that meet on a bus of notifier chains."""
+    """Load modules that meet on a bus of notifier chains, and look at such buses.
+
+    \b
+    Examples:
+      tocsin run shop.py mail.py          load two modules, unload them
+      tocsin describe app:bus             show who is called, in which order
+      tocsin graph app:bus --format dot   draw that, for Graphviz
+      eval "$(tocsin completion bash)"    complete commands with the tab key
+    """
 
 
 def _read_filters(
     _context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
 ) -> dict[str, str]:
-    filters: dict[str, str] = {}
-    for value in values:
-        chain, equals, names = value.partition("=")
-        chain = chain.strip()
-        if not chain or not equals:
-            raise click.BadParameter(f"{value!r} is not of the form CHAIN=NAME,NAME")
-        filters[chain] = f"{filters[chain]},{names}" if chain in filters else names
-    return filters
+    try:
+        return parse_filters(";".join(values))
+    except FilterError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def _read_target(_context: click.Context, _parameter: click.Parameter, value: str) -> Target:
+    try:
+        return parse_target(value)
+    except InvalidValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 @tocsin.command()
@@ -56,18 +88,27 @@ def _read_filters(
     multiple=True,
     callback=_read_filters,
     help="Let only these blocks on a chain of the bus; globs and MODULE:NAME do too. May be "
-    "repeated.",
+    f"repeated. Goes before what the environment variable {_FILTERS} says of the same chain.",
 )
 @click.option(
     "--stay", is_flag=True, help="Stay until SIGINT or SIGTERM; then unload and exit with status 0."
 )
-@click.argument("modules", nargs=-1, required=True, metavar="MODULE...")
+@click.argument("modules", nargs=-1, required=True, metavar="MODULE...", type=click.Path())
 def run(backend: str, filters: dict[str, str], *, stay: bool, modules: tuple[str, ...]) -> None:
     """Load modules in order, and unload them in reverse.
 
     A MODULE is a file ending in .py, an entry point of the group tocsin.modules, or a dotted name,
     which is looked for in the current directory too. An error is one line on stderr: what has been
     loaded is unloaded, and the exit status is not 0.
+
+    The environment variable TOCSIN_FILTERS has filters for several chains, in the form
+    CHAIN=NAME,NAME; CHAIN=NAME.
+
+    \b
+    Examples:
+      tocsin run buildchain.py regchain.py
+      tocsin run --backend trio --stay shop.plugins.mail
+      tocsin run --filter orders=check_stock,audit_* shop.py
     """
     if backend == "trio" and importlib.util.find_spec("trio") is None:
         raise click.UsageError("--backend trio needs trio; install tocsin[trio]")
@@ -80,12 +121,14 @@ def run(backend: str, filters: dict[str, str], *, stay: bool, modules: tuple[str
 async def _run(modules: tuple[str, ...], filters: dict[str, str], *, stay: bool) -> None:
     import anyio
 
-    bus = Bus("tocsin")
+    bus = Bus.from_env("tocsin", _FILTERS)
+    origins = dict.fromkeys(bus.snapshot().unmatched_filters, _FILTERS)
+    origins |= dict.fromkeys(filters, "--filter")
     bus.set_filters(filters)
     awaited = (signal.SIGINT, signal.SIGTERM) if stay else (signal.SIGTERM,)
     work = anyio.CancelScope()
     with _cancelled_by(awaited, work) as caught:
-        loaded = await _load(bus, modules, filters, work, caught, stay=stay)
+        loaded = await _load(bus, modules, origins, work, caught, stay=stay)
     if caught and not (stay and loaded):
         if caught[0] == signal.SIGINT:
             raise _InterruptedError("interrupted")
@@ -95,7 +138,7 @@ async def _run(modules: tuple[str, ...], filters: dict[str, str], *, stay: bool)
 async def _load(
     bus: Bus,
     modules: tuple[str, ...],
-    filters: dict[str, str],
+    origins: dict[str, str],
     work: CancelScope,
     caught: list[int],
     *,
@@ -114,7 +157,7 @@ async def _load(
                     return False
                 await host.load(module)
             loaded = True
-            _warn_of_filters(bus, filters)
+            _warn_of_filters(bus, origins)
             if stay:
                 await anyio.sleep_forever()
     return loaded
@@ -158,15 +201,112 @@ class _TerminatedError(click.ClickException):
     exit_code = 128 + signal.SIGTERM
 
 
-def _warn_of_filters(bus: Bus, filters: dict[str, str]) -> None:
-    """Tell the operator about a filter that fits nothing: nobody else would notice."""
-    for name in filters:
+def _warn_of_filters(bus: Bus, origins: dict[str, str]) -> None:
+    """Tell the operator about a filter that fits nothing: nobody else would notice.
+
+    ``origins`` says of each chain that has a filter where that was given.
+    """
+    for name, origin in origins.items():
         if name not in bus:
-            _warn(f"--filter {name}: no chain of that name has appeared")
+            _warn(f"{origin} {name}: no chain of that name has appeared")
             continue
         for unmatched in bus[name].unmatched_names:
-            _warn(f"--filter {name}: no block has been called {unmatched}")
+            _warn(f"{origin} {name}: no block has been called {unmatched}")
 
 
 def _warn(message: str) -> None:
     click.echo(f"tocsin: warning: {message}", err=True)
+
+
+# Looking at a bus.
+
+
+@tocsin.command(epilog=_MODULE_BUS)
+@click.option("--json", "as_json", is_flag=True, help="Print all there is to know, as JSON.")
+@click.argument("target", metavar="MODULE:BUS", callback=_read_target)
+def describe(target: Target, *, as_json: bool) -> None:
+    """Print a bus: its chains, and on each the blocks in call order.
+
+    Before each block stands its priority, and behind it what is special: parked (left out by the
+    filter, so never called), async, thread, once, its timeout, its events and its owner.
+
+    \b
+    Examples:
+      tocsin describe app:bus
+      tocsin describe --json app:bus | jq '.chains[].name'
+      TOCSIN_FILTERS='orders=audit' tocsin describe 'app:make_bus()'
+    """
+    bus = _look_up(target)
+    _print(json.dumps(bus.snapshot().to_dict(), indent=2) if as_json else bus.describe())
+
+
+@tocsin.command(epilog=_MODULE_BUS)
+@click.option(
+    "--format",
+    "language",
+    type=click.Choice(["mermaid", "dot"]),
+    default="mermaid",
+    show_default=True,
+    help="The language of the graph; dot is for Graphviz.",
+)
+@click.argument("target", metavar="MODULE:BUS", callback=_read_target)
+def graph(target: Target, language: str) -> None:
+    """Draw a bus as a graph, in Mermaid or DOT.
+
+    It leads from the bus to its chains, and on each from block to block in call order. Blocks that
+    the filter leaves out are dashed.
+
+    \b
+    Examples:
+      tocsin graph app:bus > bus.mmd
+      tocsin graph app:bus --format dot | dot -Tsvg > bus.svg
+    """
+    from .drawings import draw_dot, draw_mermaid
+
+    _print({"mermaid": draw_mermaid, "dot": draw_dot}[language](_look_up(target).snapshot()))
+
+
+def _look_up(target: Target) -> Bus:
+    sys.path.insert(0, str(Path.cwd()))
+    with _stdout_to_ourselves():
+        return find_bus(target)
+
+
+@contextmanager
+def _stdout_to_ourselves() -> Generator[None]:
+    """Let what others print meanwhile go to stderr, also what is printed below Python."""
+    with redirect_stdout(sys.stderr), ExitStack() as stack:
+        with suppress(OSError):  # stdout is closed
+            ours = os.dup(1)
+            stack.callback(os.close, ours)
+            theirs = os.dup(2) if sys.__stderr__ else os.open(os.devnull, os.O_WRONLY)
+            stack.callback(os.close, theirs)
+            os.dup2(theirs, 1)
+            stack.callback(os.dup2, ours, 1)
+        yield
+
+
+def _print(text: str) -> None:
+    """Print for a pipe or a person; what the encoding of stdout does not have is escaped."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    click.echo(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+_SHELLS = {"bash": BashComplete, "fish": FishComplete, "zsh": ZshComplete}
+
+
+@tocsin.command()
+@click.argument("shell", metavar="SHELL", type=click.Choice(tuple(_SHELLS)))
+def completion(shell: str) -> None:
+    """Print what makes a shell complete tocsin.
+
+    SHELL is bash, zsh or fish; it has to read what is printed, each time when it starts. Then the
+    tab key completes commands, options and their values.
+
+    \b
+    Examples:
+      eval "$(tocsin completion bash)"                            in ~/.bashrc
+      eval "$(tocsin completion zsh)"                             in ~/.zshrc
+      tocsin completion fish > ~/.config/fish/completions/tocsin.fish
+    """
+    _print(_SHELLS[shell](tocsin, {}, "tocsin", COMPLETE).source().rstrip("\n"))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from .block import AnyBlock
 
-__all__ = ["DenyFilter", "NameFilter", "NameFilterBase"]
+__all__ = ["DenyFilter", "NameFilter", "NameFilterBase", "parse_filters"]
 
 
 class NameFilterBase:
@@ -160,6 +160,27 @@ class DenyFilter(NameFilterBase):
 
     def __repr__(self) -> str:
         return f"~NameFilter({list(self.names)!r})"
+
+
+def parse_filters(text: str) -> dict[str, str]:
+    """Read ``CHAIN=NAME,NAME; CHAIN=NAME``, as an operator writes it: names by chain.
+
+    Blank text, and blank names, mean no filter; names for the same chain add up; blank entries are
+    skipped. Raises `FilterError`, which quotes the entry, for one without a chain or an equals
+    sign, and for text that has only semicolons: that may be ``$A;$B`` with both unset.
+    """
+    filters: dict[str, list[str]] = {}
+    for entry in filter(None, map(str.strip, text.split(";"))):
+        chain, equals, names = (part.strip() for part in entry.partition("="))
+        if not chain or not equals:
+            raise FilterError(f"{entry!r} is not of the form CHAIN=NAME,NAME")
+        filters.setdefault(chain, []).extend(filter(None, [names]))
+    if text.strip() and not filters:
+        raise FilterError(
+            f"no entry is left of the filters {text!r}; leave the text blank for no filters, or "
+            f"give CHAIN=NAME,NAME, separated by semicolons"
+        )
+    return {chain: ",".join(names) for chain, names in filters.items()}
 
 
 def _check_names(names: object) -> None:

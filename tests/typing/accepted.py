@@ -10,7 +10,11 @@ from tocsin import (
     AnyChain,
     AtomicChain,
     BlockingChain,
+    BlockSnapshot,
+    Bus,
+    BusSnapshot,
     CallReport,
+    ChainStatistics,
     NameFilter,
     NotifierBlock,
     RawChain,
@@ -257,3 +261,45 @@ def filters() -> None:
     made: Callable[[NotifierBlock[Any, Any, Any]], bool] | None = NameFilter.parse("a,b", limit=16)
     AtomicChain[str]("x", filter=made, errors="isolate", replay=lambda: [("up", None)])
     AtomicChain[str]("x", filter=~NameFilter(["a"]))
+
+
+# A bus keeps the types of what is put on it, and gives it back as what one says that it is.
+
+
+class Platform(Bus): ...
+
+
+class Orders(SrcuChain[str, int]): ...
+
+
+async def buses(bus: Bus) -> None:
+    assert_type(bus.add(SrcuChain[str, Device]("x")), SrcuChain[str, Device])
+    assert_type(bus.add(AtomicChain[str]("x")), AtomicChain[str, None])
+    assert_type(bus.add(Orders("x")), Orders)
+    assert_type(bus.get("x"), AnyChain)
+    assert_type(bus["x"], AnyChain)
+    # Without parameters nothing is known of event and data; defaults are for new chains.
+    assert_type(bus.get("x", SrcuChain), SrcuChain[Any, Any])
+    assert_type(bus.get("x", AtomicChain), AtomicChain[Any, Any])
+    assert_type(bus.get("x", SrcuChain[str]), SrcuChain[str, None])
+    assert_type(bus.get("x", RawChain[str, Device]), RawChain[str, Device])
+    assert_type(bus.get("x", Orders), Orders)
+    await bus.get("x", SrcuChain).call("up", Device())
+    await bus.get("x", BlockingChain).register(ahear)
+    assert_type(await bus.get("x", BlockingChain[str, Device]).call("up", Disk()), int)
+    for chain in bus:
+        assert_type(chain, AnyChain)
+    bus.set_filters({"x": "a,b", "y": None, "z": NameFilter(["a"])})
+    named: dict[str, str] = {"x": "a"}
+    bus.set_filters(named)
+    assert_type(Platform.from_env("x"), Platform)
+    assert_type(Bus.from_env("x", variable="FILTERS"), Bus)
+
+
+def snapshots(bus: Bus) -> None:
+    snapshot = bus.snapshot()
+    assert_type(snapshot, BusSnapshot)
+    assert_type(snapshot.chains[0].blocks, tuple[BlockSnapshot, ...])
+    assert_type(snapshot.chains[0].statistics, ChainStatistics)
+    assert_type(snapshot.to_dict(), dict[str, object])
+    assert_type(bus.describe(), str)
