@@ -6,9 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 import structlog
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+settings.register_profile("tocsin", deadline=None)  # a busy machine is no failure
+settings.load_profile("tocsin")
 
 
 @pytest.fixture(params=["asyncio", "trio"])

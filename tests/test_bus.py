@@ -13,6 +13,7 @@ import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from tocsin import (
     AtomicChain,
@@ -25,6 +26,8 @@ from tocsin import (
     FilterError,
     InvalidTypeError,
     NameFilter,
+    ObservedCall,
+    Observer,
     RawChain,
     RegistrationVetoedError,
     Scope,
@@ -32,6 +35,7 @@ from tocsin import (
     SrcuChain,
     TocsinError,
     VetoError,
+    WrongLoopError,
 )
 
 FLAVOURS = [AtomicChain, BlockingChain, RawChain, SrcuChain]
@@ -372,6 +376,87 @@ def test_a_kind_of_bus_comes_out_of_the_environment_as_that_kind() -> None:
         """One of its own."""
 
     assert isinstance(Platform.from_env("main"), Platform)
+
+
+# Observers.
+
+
+class Tape(Observer):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def call_started(self, call: ObservedCall) -> None:
+        self.said.append(call.chain.name)
+
+
+def test_an_observer_of_a_bus_hears_chains_present_and_to_come(bus: Bus) -> None:
+    tape = Tape()
+    present = bus.add(AtomicChain[str]("present"))
+    observation = bus.observe(tape)
+    future = bus.add(AtomicChain[str]("future"))
+    for chain in (present, future, AtomicChain[str]("elsewhere")):
+        chain.call("up")
+    assert tape.said == ["present", "future"]
+    observation.detach()
+    observation.detach()
+    bus.add(AtomicChain[str]("later")).call("up")
+    present.call("up")
+    assert tape.said == ["present", "future"]
+    assert not observation.is_attached
+
+
+def test_a_chain_that_leaves_the_bus_is_observed_no_longer(bus: Bus) -> None:
+    tape, own = Tape(), Tape()
+    with bus.observe(tape):
+        chain = bus.add(AtomicChain[str]("chain"))
+        chain.observe(own)
+        bus.remove("chain")
+        chain.call("up")
+        bus.add(chain).call("up")
+    chain.call("up")
+    assert (tape.said, own.said) == (["chain"], ["chain"] * 3)
+
+
+def test_an_observer_that_raises_is_detached_from_that_chain_alone(bus: Bus) -> None:
+    class Picky(Tape):
+        def call_started(self, call: ObservedCall) -> None:
+            super().call_started(call)
+            if call.chain.name == "bad":
+                raise ValueError
+
+    picky = Picky()
+    good_chain, bad_chain = bus.add(AtomicChain[str]("good")), bus.add(AtomicChain[str]("bad"))
+    bus.observe(picky)
+    with capture_logs():
+        for chain in (bad_chain, good_chain, bad_chain, good_chain):
+            chain.call("up")
+    assert picky.said == ["bad", "good", "good"]
+    bus.remove("bad")
+
+
+def test_what_cannot_observe_a_bus_is_refused(bus: Bus) -> None:
+    with pytest.raises(InvalidTypeError, match="an observer must be a tocsin"):
+        bus.observe("me")  # type: ignore[arg-type]
+
+
+@pytest.mark.anyio
+async def test_a_bus_is_observed_from_the_thread_of_its_chains(bus: Bus) -> None:
+    atomic = bus.add(AtomicChain[str]("atomic"))
+    chain = bus.add(SrcuChain[str]("chain"))
+    await chain.call("up")
+    tape = Tape()
+    with pytest.raises(WrongLoopError):
+        await anyio.to_thread.run_sync(bus.observe, tape)
+    atomic.call("up")
+    assert tape.said == []
+    with bus.observe(tape):
+        other = SrcuChain[str]("other")
+        await other.call("up")
+        with pytest.raises(WrongLoopError):
+            await anyio.to_thread.run_sync(bus.add, other)
+        assert other not in bus
+        await chain.call("up")
+    assert tape.said == ["chain"]
 
 
 # Two buses.

@@ -66,7 +66,7 @@ async def test_d1_a_block_registered_again_goes_to_the_end_of_its_priority(flavo
 
 
 @given(st.lists(st.integers(-3, 3), max_size=12))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_d1_holds_after_each_registration(priorities: list[int]) -> None:
     chain = FLAVOURS[0]("chain")
     for number, priority in enumerate(priorities):

@@ -34,7 +34,7 @@ def make_bus() -> Bus:
         )
     orders.register_nowait(good, name="check_fraud", priority=-1, once=True, events=())
     orders.register_nowait(agood, name="audit", priority=100)
-    orders.register_nowait(good, name="send_mail", thread=True)
+    orders.register_nowait(good, name="send_mail", thread=True, before="x", after=["y", "m:z"])
     bus.add(AtomicChain('net "dev"\n', filter=lambda block: True)).register(good)
     bus.add(RawChain("devices"))
     return bus
@@ -45,7 +45,7 @@ bus 'the shop'
 ├─ orders: SrcuChain, errors=isolate, filter=NameFilter(['check_*', 'hello', 'send_mail']), \
 unmatched=hello, owner=sales
 │  ├─  10 check_stock: async, timeout=2.5 s, events='change of mind'|placed, owner=stock
-│  ├─   0 send_mail: thread
+│  ├─   0 send_mail: thread, before=x, after=y|m:z
 │  ├─  -1 check_fraud: once, events=none
 │  └─ 100 audit: parked, async
 ├─ 'net "dev"\\n': AtomicChain, filter=<lambda>

@@ -268,7 +268,7 @@ def _expected(blocks: list[Any]) -> list[Any] | None:
     return made
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(step, max_size=9), st.sampled_from([RawChain, SrcuChain]))
 def test_the_order_is_the_valid_one_closest_to_the_order_of_registration(
     steps: list[Any], flavour: Any

@@ -89,16 +89,34 @@ def test_a_block_is_told_with_its_options(bus: Bus) -> None:
     chain = bus.add(SrcuChain("orders"))
     with Scope("stock").ambient():
         chain.register_nowait(
-            agood, name="x", priority=-3, events=["b", "a"], once=True, timeout=1.5
+            agood,
+            name="x",
+            priority=-3,
+            events=["b", "a"],
+            once=True,
+            before="y",
+            after=["good_one", "z"],
+            timeout=1.5,
         )
         chain.register_nowait(good, thread=True)
         first, second = only_chain(bus).blocks
     assert first.qualified_name == f"{__name__}:good"
     assert first == BlockSnapshot(
-        "good", first.qualified_name, 0, "stock", None, False, None, True, False, False
+        "good", first.qualified_name, 0, "stock", None, False, (), (), None, True, False, False
     )
     assert second == BlockSnapshot(
-        "x", f"{__name__}:x", -3, "stock", ("a", "b"), True, 1.5, False, True, False
+        name="x",
+        qualified_name=f"{__name__}:x",
+        priority=-3,
+        owner="stock",
+        events=("a", "b"),
+        once=True,
+        before=("y",),
+        after=("good_one", "z"),
+        timeout=1.5,
+        thread=False,
+        is_async=True,
+        is_parked=False,
     )
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar, cast, overload
 
 from .admission import replace_base
@@ -25,6 +26,7 @@ from .errors import (
     InvalidTypeError,
 )
 from .filters import NameFilter, parse_filters
+from .observer import Observation, check_observer
 from .scopes import ambient_scope
 from .snapshots import BusSnapshot, snapshot_of
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from typing import Any, Self, TypeAlias
 
     from .block import AnyBlock
+    from .observer import Observer
     from .protocol import AnyChain
     from .scopes import Scope
 
@@ -51,7 +54,7 @@ class Bus:
     adding and removing is for one thread at a time.
     """
 
-    __slots__ = ("_chains", "_filters", "_owners", "name")
+    __slots__ = ("_chains", "_filters", "_owners", "_watched", "name")
 
     def __init__(self, name: str) -> None:
         check_title(name, "a bus's name")
@@ -59,6 +62,7 @@ class Bus:
         self._chains: dict[str, AnyChain] = {}
         self._filters: dict[str, Filter] = {}
         self._owners: dict[str, Scope | None] = {}
+        self._watched: list[tuple[Observation, dict[str, Observation]]] = []
 
     @classmethod
     def from_env(cls, name: str, variable: str = "TOCSIN_FILTERS") -> Self:
@@ -82,7 +86,8 @@ class Bus:
         A filter that `set_filters` named for it replaces the chain's own. In a module of a
         `ModuleHost` the chain belongs to the module, and leaves the bus with it. Raises
         `ChainExistsError` when the name is taken, `ScopeClosedError`, `InvalidTypeError`, and where
-        a filter is set `WrongLoopError` and what a replay raises; then nothing has changed.
+        a filter or an observer is set `WrongLoopError`, and what a replay raises; then nothing has
+        changed.
         """
         if not isinstance(chain, Chain):
             raise InvalidTypeError(
@@ -98,9 +103,12 @@ class Bus:
                 name=name,
             )
         owner = ambient_scope()
-        if name in self._filters:
+        if name in self._filters or self._watched:
             chain._check_caller()
+        if name in self._filters:
             chain._set_filter_now(self._filters[name])
+        for observation, watched in self._watched:
+            watched[name] = chain.observe(observation.observer)
         self._chains[name], self._owners[name] = cast("AnyChain", chain), owner
         return chain
 
@@ -219,6 +227,27 @@ class Bus:
 
         return draw_tree(self.snapshot())
 
+    def observe(self, observer: Observer) -> Observation:
+        """Have an observer told what the chains of the bus do, the present and the future ones.
+
+        Until the handle given back is detached, and of a chain until it leaves the bus. Where the
+        observer raises, it is detached from that chain alone. Raises `InvalidTypeError`, and
+        `WrongLoopError` before anything has changed. Legal inside a callback.
+        """
+        check_observer(observer)
+        here = tuple(cast("Iterable[Chain[Any, Any]]", self))
+        for chain in here:
+            chain._check_caller()
+        watched = {chain.name: chain.observe(observer) for chain in here}
+        made = Observation(observer, partial(self._forget, watched))
+        self._watched.append((made, watched))
+        return made
+
+    def _forget(self, watched: dict[str, Observation]) -> None:
+        self._watched = [one for one in self._watched if one[1] is not watched]
+        for observation in watched.values():
+            observation.detach()
+
     # For the module host.
 
     def _owned_by(self, scope: Scope) -> tuple[AnyChain, ...]:
@@ -228,6 +257,8 @@ class Bus:
     def _discard(self, name: str) -> None:
         """Let go of a chain, whoever is on it."""
         del self._chains[name], self._owners[name]
+        for _, watched in self._watched:
+            watched.pop(name).detach()
 
     # As a collection.
 

@@ -14,7 +14,7 @@ import sys
 from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import BashComplete, FishComplete, ZshComplete
@@ -22,6 +22,7 @@ from click.shell_completion import BashComplete, FishComplete, ZshComplete
 from .bus import Bus
 from .errors import FilterError, InvalidValueError
 from .filters import parse_filters
+from .loops import running_loop, soon
 from .targets import Target, find_bus, parse_target
 
 if TYPE_CHECKING:
@@ -170,16 +171,13 @@ def _cancelled_by(awaited: Iterable[signal.Signals], work: CancelScope) -> Gener
     It is noted at once, whatever runs: a receiver that has to be awaited would miss one that comes
     while nothing else awaits. The next one does what it did before, so that impatience helps.
     """
-    from anyio.lowlevel import current_token
-
-    loop: Any = current_token().native_token
-    soon = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
+    loop = running_loop()
     caught: list[int] = []
 
     def handler(number: int, _frame: object) -> None:
         caught.append(number)
         restore()
-        soon(work.cancel)
+        soon(loop, work.cancel)
 
     def restore() -> None:
         for number, former in previous.items():

@@ -78,6 +78,10 @@ def _block_twig(block: BlockSnapshot, width: int) -> str:
     words = [word for word, holds in flags.items() if holds]
     if block.timeout is not None:
         words.append(f"timeout={block.timeout} s")
+    if block.before:
+        words.append(f"before={_show_all(block.before)}")
+    if block.after:
+        words.append(f"after={_show_all(block.after)}")
     if block.events is not None:
         words.append(f"events={_show_all(block.events)}")
     if block.owner:

@@ -94,13 +94,12 @@ class ReaderWriterLock:
         return True
 
     async def acquire_write(self) -> None:
-        """Take the lock for writing. A checkpoint only when it has to wait."""
-        if self.acquire_write_nowait():
-            return
+        """Queue for writing, `acquire_write_nowait` having said no. A checkpoint if it waits."""
         from anyio import move_on_after
 
         patience = PATIENCE
         waiter = self._join_queue(is_writer=True)
+        self.wake()  # it may be free by now
         try:
             while not waiter.granted:
                 with move_on_after(patience):

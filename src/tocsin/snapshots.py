@@ -36,6 +36,9 @@ class BlockSnapshot(NamedTuple):
     events: tuple[str, ...] | None
     """The events that it hears, in words and sorted, or ``None`` for all."""
     once: bool
+    before: tuple[str, ...]
+    """The names before which it asks to come, among blocks of its priority."""
+    after: tuple[str, ...]
     timeout: float | None
     """Seconds, or ``None`` for no bound."""
     thread: bool
@@ -121,6 +124,8 @@ def _block(block: AnyBlock, *, is_parked: bool) -> BlockSnapshot:
         owner=owner.name if owner else None,
         events=None if events is None else tuple(sorted(map(describe_event, events))),
         once=block.once,
+        before=block.before,
+        after=block.after,
         timeout=None if timeout == math.inf else timeout,  # JSON has no infinity
         thread=block.thread,
         is_async=block.is_async,
