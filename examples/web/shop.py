@@ -13,7 +13,7 @@ How an order goes through:
    agreed is told to take it back, and the answer is 409 with the reason.
 3. The order goes into the backlog, and the answer is 201.
 4. A task of the application takes it from there and calls the chain ``accepted``, whose listeners
-   may take their time. When the server stops, this task first works off the backlog.
+   run together and may take their time. When the server stops, it first works off the backlog.
 
 Listeners are switched off and on by their names, as in ``TOCSIN_FILTERS="accepted=send_mail"``.
 """
@@ -131,10 +131,10 @@ class Backlog:
         self._send.close()
 
     async def work(self) -> None:
-        """Let the slow listeners hear of one order after the other."""
+        """Let the slow listeners hear, all at once, of one order after the other."""
         with self._receive:
             async for order in self._receive:
-                await accepted.call("accepted", order)
+                await accepted.call_concurrent("accepted", order)
                 self.release()
 
 

@@ -11,15 +11,23 @@ from tocsin import (
     AtomicChain,
     BlockingChain,
     BlockSnapshot,
+    BlockStatistics,
     Bus,
     BusSnapshot,
     CallReport,
     ChainStatistics,
     NameFilter,
     NotifierBlock,
+    Observation,
+    ObservedCall,
+    Observer,
     RawChain,
     Scope,
     SrcuChain,
+    StatisticsObserver,
+    Stream,
+    StreamStatistics,
+    StructlogObserver,
 )
 
 if TYPE_CHECKING:
@@ -303,3 +311,38 @@ def snapshots(bus: Bus) -> None:
     assert_type(snapshot.chains[0].statistics, ChainStatistics)
     assert_type(snapshot.to_dict(), dict[str, object])
     assert_type(bus.describe(), str)
+
+
+async def streams(atomic: AtomicChain[str, Device], srcu: SrcuChain[str, Device]) -> None:
+    async with srcu.stream(events="up", where=lambda event, data: True, overflow="wait") as stream:
+        assert_type(stream, Stream[str, Device])
+        assert_type(stream.statistics(), StreamStatistics)
+        async for event, data in stream:
+            assert_type(event, str)
+            assert_type(data, Device)
+    assert_type(await atomic.wait_for("up"), tuple[str, Device])
+    assert_type(atomic.stream(), Stream[str, Device])
+
+
+async def concurrency(srcu: SrcuChain[str, Device], blocking: BlockingChain[str]) -> None:
+    assert_type(await srcu.call_concurrent("up", Disk(), limit=3), int)
+    assert_type(await blocking.call_concurrent("up"), int)
+
+
+class Watcher(Observer):
+    def call_started(self, call: ObservedCall) -> None:
+        assert_type(call.chain, AnyChain)
+        assert_type(call.parent, ObservedCall | None)
+
+
+def observers(chain: AnyChain, bus: Bus, raw: RawChain[str, Device]) -> None:
+    for watched in (chain, bus, raw):
+        with watched.observe(Watcher()) as observation:
+            assert_type(observation, Observation)
+    assert_type(StructlogObserver.console(), StructlogObserver)
+    assert_type(StatisticsObserver().snapshot(), dict[tuple[str, str], BlockStatistics])
+
+
+def orders_by_name(raw: RawChain[str, Device]) -> None:
+    block = raw.register(hear, before="a", after=["b", "m:c"])
+    assert_type(block.before, tuple[str, ...])
