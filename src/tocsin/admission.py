@@ -44,10 +44,12 @@ class Admission(Core[EventT, DataT]):
 
     def _replay_walks(self, block: AnyBlock) -> Iterator[tuple[Walk, DataT]]:
         """Give a walk over nobody but the newcomer, and the data, for each pair that it hears."""
+        if self._replay is None:
+            return
         alone = Snapshot()
         alone.insert_block(block, bare_slot(block))
         alone.observers = self._table.observers
-        for pair in self._pairs():
+        for pair in self._pairs(self._replay):
             if not isinstance(pair, tuple) or len(pair) != 2:  # pyright: ignore[reportUnnecessaryIsInstance, reportUnnecessaryComparison]
                 raise InvalidTypeError(
                     f"chain {self._name!r}: its replay must give pairs (event, data), not "
@@ -59,8 +61,10 @@ class Admission(Core[EventT, DataT]):
                 walk.report()
                 self._check_replayed(walk, block)
 
-    def _pairs(self) -> Iterable[tuple[EventT, DataT]]:
-        pairs: Any = () if self._replay is None else self._replay()
+    def _pairs(
+        self, replay: Callable[[], Iterable[tuple[EventT, DataT]]]
+    ) -> Iterable[tuple[EventT, DataT]]:
+        pairs: Any = replay()
         if isinstance(pairs, Iterable):
             return cast("Iterable[tuple[EventT, DataT]]", pairs)
         close_coroutine(pairs)

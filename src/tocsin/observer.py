@@ -24,7 +24,6 @@ from .report import describe_event
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextvars import Token
-    from types import TracebackType
     from typing import Any, Self
 
     from .block import AnyBlock
@@ -169,12 +168,7 @@ class Observation:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_raised: object) -> None:
         self.detach()
 
     def __repr__(self) -> str:

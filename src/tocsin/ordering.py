@@ -43,8 +43,10 @@ def asks(block: AnyBlock) -> bool:
     return bool(block._nb_rest.before or block._nb_rest.after)
 
 
-def is_involved(block: AnyBlock, asking: Iterable[AnyBlock]) -> bool:
+def is_involved(block: AnyBlock, asking: Sequence[AnyBlock]) -> bool:
     """Say whether the order of others may depend on the block: it asks, or is asked about."""
+    if not asking:  # as nearly always
+        return asks(block)
     return asks(block) or any(
         _names(one.before, block) or _names(one.after, block) for one in asking
     )
