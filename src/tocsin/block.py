@@ -17,12 +17,10 @@ from .errors import InvalidTypeError
 from .options import (
     NOBODY,
     PLAIN,
-    Rest,
     check_name,
     check_options,
     check_priority,
-    event_set,
-    neighbours,
+    make_rest,
 )
 
 if TYPE_CHECKING:
@@ -113,17 +111,8 @@ class NotifierBlock(Generic[EventT_contra, DataT_contra, ResultT_co]):
         if is_plain and before is NOBODY and after is NOBODY:
             self._nb_rest = PLAIN[is_async]
         else:
-            own = (self.name, self.qualified_name)
-            self._nb_rest = Rest(
-                event_set(events),
-                once,
-                timeout,
-                thread,
-                is_async,
-                neighbours(before, f"before= of block {self.name!r}", own),
-                neighbours(after, f"after= of block {self.name!r}", own),
-            )
-            self._nb_rest.check(self.name)
+            names = (self.name, self.qualified_name)
+            self._nb_rest = make_rest(names, events, once, before, after, timeout, thread, is_async)
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         """Refuse attributes that would hide what a block says of itself, options among them."""

@@ -58,10 +58,7 @@ class Walk:
         defer: bool = False,
         kind: str = "call",
     ) -> None:
-        if not isinstance(limit, int):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidTypeError(
-                f"chain {chain.name!r}: limit must be an int, not {type(limit).__name__}"
-            )
+        _check_limit(chain, limit)
         self.chain = chain
         self.items = items
         self.event = event
@@ -303,6 +300,13 @@ class Walk:
     def has_failed(self, call: BlockCall) -> bool:
         """Say whether what was raised there is a failure, and no veto."""
         return any(call.exception is error for error in self.failures)
+
+
+def _check_limit(chain: Named, limit: object) -> None:
+    if not isinstance(limit, int):
+        raise InvalidTypeError(
+            f"chain {chain.name!r}: limit must be an int, not {type(limit).__name__}"
+        )
 
 
 def is_result(result: object) -> bool:

@@ -24,8 +24,7 @@ __all__ = [
     "check_name",
     "check_options",
     "check_priority",
-    "event_set",
-    "neighbours",
+    "make_rest",
 ]
 
 _NOT_IN_NAMES = frozenset(",:*?[]")
@@ -91,6 +90,31 @@ PLAIN = {
 }
 
 
+def make_rest(
+    names: tuple[str, str],
+    events: object,
+    once: bool,
+    before: object,
+    after: object,
+    timeout: float | None,
+    thread: bool,
+    is_async: bool,
+) -> Rest:
+    """Make the options of the block that has these names, or raise where they make no sense."""
+    name = names[0]
+    made = Rest(
+        _event_set(events),
+        once,
+        timeout,
+        thread,
+        is_async,
+        _neighbours(before, f"before= of block {name!r}", names),
+        _neighbours(after, f"after= of block {name!r}", names),
+    )
+    made.check(name)
+    return made
+
+
 def check_options(target: Callable[..., object], options: BlockOptions) -> None:
     """Raise `TypeError` when there is an option that blocks do not have."""
     unknown = options.keys() - BlockOptions.__annotations__.keys()
@@ -120,7 +144,7 @@ def check_priority(priority: object, name: str) -> None:
         )
 
 
-def event_set(events: object) -> frozenset[object] | None:
+def _event_set(events: object) -> frozenset[object] | None:
     """Give the events in what ``events=`` was given: ``None``, one event, or a collection."""
     if events is None:
         return None
@@ -132,7 +156,7 @@ def event_set(events: object) -> frozenset[object] | None:
         raise InvalidTypeError(f"events must be hashable, they are looked up: {error}") from None
 
 
-def neighbours(names: object, what: str, own: Collection[str]) -> tuple[str, ...]:
+def _neighbours(names: object, what: str, own: Collection[str]) -> tuple[str, ...]:
     """Give the names in what ``before=`` or ``after=`` was given: one, or a collection.
 
     Each a name or a ``module:name``, and none of the block's ``own``. ``what`` is how the message
