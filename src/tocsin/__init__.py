@@ -11,7 +11,7 @@ The layers, each importing only from those above it::
     sync_base  raw_calls  async_base  guards  chains    the four flavours
     bus                                      chains by name
     panic
-    module_states  module_source  module_record  modules    plugins, loaded and unloaded
+    module_states  module_source  module_record  module_table  module_loader  modules    plugins
     cli  commands                            the command line
 """
 
