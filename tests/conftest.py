@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 import structlog
 
+from .plugins import host, importable, notes, nothing_left, write  # noqa: F401 - fixtures
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

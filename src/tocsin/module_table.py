@@ -84,14 +84,14 @@ class ModuleTable:
                 elif block.owner is not module.scope:
                     yield block.owner.name
 
-    def unload_order(self) -> list[str]:
+    def unload_order(self) -> list[ModuleRecord]:
         """Give all modules, users before what they use, else the latest first."""
-        left = list(reversed(self._records))
-        order: list[str] = []
+        left = list(reversed(self._records.values()))
+        order: list[ModuleRecord] = []
         while left:
-            name = next(one for one in left if not set(self.users(one)) & set(left))
-            left.remove(name)
-            order.append(name)
+            used = {name for one in left for name in one.uses}
+            order.append(next(one for one in left if one.name not in used))
+            left.remove(order[-1])
         return order
 
     def _reaches(self, module: ModuleRecord, user: ModuleRecord) -> bool:

@@ -146,8 +146,7 @@ class ModuleHost:
     ) -> None:
         self._table.is_closed = True
         failures, interruption = await do_each(
-            partial(self._loader.remove, self._table.find(name))
-            for name in self._table.unload_order()
+            partial(self._loader.remove, module) for module in self._table.unload_order()
         )
         if error is not None and not isinstance(interruption, KeyboardInterrupt):
             add_failures(error, failures, "while all modules were unloaded")
