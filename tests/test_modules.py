@@ -22,12 +22,14 @@ from tocsin import (
     Bus,
     InvalidResultError,
     InvalidTypeError,
+    InvalidValueError,
     ModuleDependencyError,
     ModuleError,
     ModuleInUseError,
     ModuleLoadedError,
     ModuleLoadError,
     ModuleNotLoadedError,
+    ModuleTimeoutError,
     NameFilter,
     Scope,
     SrcuChain,
@@ -1378,6 +1380,134 @@ def test_the_module_host_is_at_the_front_door_too() -> None:
     assert tocsin.ModuleHost is ModuleHost
     with pytest.raises(AttributeError, match="module 'tocsin' has no attribute 'no_such'"):
         tocsin.no_such  # type: ignore[attr-defined]
+
+
+# A module that does not go.
+
+
+HANGS = """
+    import anyio
+    import notes
+
+    def module_init(host):
+        host.bus["orders"].register(print)
+
+    async def module_exit(host):
+        try:
+            await anyio.sleep_forever()
+        finally:
+            notes.say(__name__)
+"""
+
+
+def impatient() -> ModuleHost:
+    host = ModuleHost(Bus("main"), exit_timeout=0.01)
+    host.bus.add(AtomicChain("orders"))
+    return host
+
+
+async def test_an_exit_that_hangs_is_cancelled_and_the_module_unloaded_all_the_same(
+    write: Folder, notes: Notes
+) -> None:
+    host = impatient()
+    await host.load(write("hangs", HANGS))
+    with structlog.testing.capture_logs() as logs, pytest.raises(ModuleTimeoutError) as caught:
+        await host.unload("hangs")
+    assert str(caught.value) == (
+        "module_exit of hangs did not end within 0.01 s and was cancelled; hangs was unloaded all "
+        "the same"
+    )
+    assert isinstance(caught.value, TimeoutError)
+    assert (caught.value.module, caught.value.errno) == ("hangs", errno.ETIMEDOUT)
+    assert (notes.said, host.modules, len(host.bus["orders"])) == (["hangs"], (), 0)
+    assert [entry["blocks"] for entry in logs] == [["print"]]
+    await host.load(write("next", ""))  # the host goes on
+    await host.unload("next")
+
+
+async def test_an_exit_that_hangs_does_not_keep_the_others_from_being_unloaded(
+    write: Folder, notes: Notes
+) -> None:
+    with structlog.testing.capture_logs(), pytest.raises(ExceptionGroup) as caught:
+        async with impatient() as host:
+            await host.load(write("owner", OWNER))
+            await host.load(write("first", HANGS))
+            await host.load(write("second", HANGS))
+    assert [str(error).split(" within")[0] for error in caught.value.exceptions] == [
+        "module_exit of second did not end",
+        "module_exit of first did not end",
+    ]
+    assert notes.said == ["owner in", "second", "first", "owner out"]
+    assert host.modules == ()
+
+
+async def test_an_exit_that_hangs_is_cancelled_where_all_is_cancelled_too(
+    write: Folder, notes: Notes
+) -> None:
+    with structlog.testing.capture_logs(), anyio.CancelScope() as scope:
+        async with impatient() as host:
+            await host.load(write("hangs", HANGS))
+            scope.cancel()
+            await anyio.lowlevel.checkpoint()
+    assert scope.cancelled_caught
+    assert (notes.said, host.modules) == (["hangs"], ())
+
+
+async def test_an_exit_that_ends_although_it_was_cancelled_is_no_failure(
+    write: Folder, notes: Notes
+) -> None:
+    host = impatient()
+    await host.load(
+        write(
+            "late",
+            """
+            import anyio
+            import notes
+
+            async def module_exit(host):
+                try:
+                    await anyio.sleep_forever()
+                except anyio.get_cancelled_exc_class():
+                    notes.say("swallowed")
+            """,
+        )
+    )
+    await host.unload("late")
+    assert (notes.said, host.modules) == (["swallowed"], ())
+
+
+async def test_without_a_bound_an_exit_may_take_its_time(write: Folder, notes: Notes) -> None:
+    host = ModuleHost(Bus("main"), exit_timeout=None)
+    assert host.exit_timeout is None
+    notes.gate = anyio.Event()
+    await host.load(write("slow", SLOW.replace("await notes.gate.wait()", "", 1)))
+    async with anyio.create_task_group() as group:
+        group.start_soon(host.unload, "slow")
+        await anyio.wait_all_tasks_blocked()
+        notes.gate.set()
+    assert host.modules == ()
+
+
+async def test_a_sync_exit_cannot_be_cut_short(write: Folder, notes: Notes) -> None:
+    host = ModuleHost(Bus("main"), exit_timeout=5e-324)
+    await host.load(
+        write("quick", "import notes\ndef module_exit(host):\n    notes.say('out')\n    return 0\n")
+    )
+    await host.unload("quick")
+    assert notes.said == ["out"]
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan")])
+def test_an_exit_timeout_is_above_zero(seconds: float) -> None:
+    with pytest.raises(InvalidValueError, match=r"exit_timeout must be above 0 s, or None for no"):
+        ModuleHost(Bus("main"), exit_timeout=seconds)
+
+
+@pytest.mark.parametrize("seconds", ["10", True])
+def test_an_exit_timeout_is_a_number_of_seconds(seconds: Any) -> None:
+    with pytest.raises(InvalidTypeError, match="exit_timeout must be seconds, not"):
+        ModuleHost(Bus("main"), exit_timeout=seconds)
+    assert ModuleHost(Bus("main")).exit_timeout == 10
 
 
 # An exited host and what others do meanwhile.

@@ -41,6 +41,7 @@ from .errors import ModuleInUseError as ModuleInUseError
 from .errors import ModuleLoadedError as ModuleLoadedError
 from .errors import ModuleLoadError as ModuleLoadError
 from .errors import ModuleNotLoadedError as ModuleNotLoadedError
+from .errors import ModuleTimeoutError as ModuleTimeoutError
 from .errors import NotRegisteredError as NotRegisteredError
 from .errors import PriorityInUseError as PriorityInUseError
 from .errors import RegistrationError as RegistrationError

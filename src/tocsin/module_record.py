@@ -20,6 +20,7 @@ from .errors import (
     ModuleDependencyError,
     ModuleError,
     ModuleLoadError,
+    ModuleTimeoutError,
     add_note,
 )
 from .module_source import ModuleSource, whereabouts
@@ -90,9 +91,10 @@ class ModuleRecord:
         )
 
     async def exit(self, host: ModuleHost) -> None:
-        """Run its exit, and say what it forgot."""
+        """Run its exit, no longer than the host allows, and say what it forgot."""
+        result: object = None
         try:
-            with self._inside():
+            with self._inside(), anyio.move_on_after(host.exit_timeout) as limit:
                 result = await self._run_hook("module_exit", host)
         except Exception as error:
             note = f"raised by module_exit of {self.name}, which was unloaded all the same"
@@ -104,6 +106,12 @@ class ModuleRecord:
                 _log.warn(
                     "a module forgot to unregister blocks", module=self.name, blocks=forgotten
                 )
+        if limit.cancelled_caught:
+            raise ModuleTimeoutError(
+                f"module_exit of {self.name} did not end within {host.exit_timeout} s and was "
+                f"cancelled; {self.name} was unloaded all the same",
+                module=self.name,
+            )
         if result is not None and not (isinstance(result, int) and result == 0):
             raise InvalidResultError(
                 f"module_exit of {self.name} gave {result!r}, but an exit cannot fail: it gives "

@@ -16,7 +16,8 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from .bus import Bus
-from .errors import InvalidTypeError
+from .checks import check_seconds
+from .errors import InvalidTypeError, InvalidValueError
 from .module_loader import ModuleLoader, add_failures, do_each, log_failures
 from .module_source import locate
 from .module_states import Event, ModuleState
@@ -54,14 +55,21 @@ class ModuleHost:
     ``async with`` unloads all, in reverse, at the end, whatever is on their chains, and then the
     host loads no more. Used from one event loop. Its methods are checkpoints only where a hook
     makes them wait, or a callback that is still running.
+
+    ``exit_timeout`` is for how many seconds, above 0, a ``module_exit`` may wait for something;
+    then it is cancelled, and the module is unloaded all the same. ``None`` is no bound. The default
+    lets a goodbye go over a network, and ends before the 30 s and more after which a supervisor
+    kills a service that does not stop.
     """
 
-    __slots__ = ("_bus", "_loader", "_table")
+    __slots__ = ("_bus", "_exit_timeout", "_loader", "_table")
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, *, exit_timeout: float | None = 10.0) -> None:
         if not isinstance(bus, Bus):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidTypeError(f"a module host needs a Bus, not {type(bus).__name__}")
+        _check_timeout(exit_timeout)
         self._bus = bus
+        self._exit_timeout = exit_timeout
         self._table = ModuleTable(bus)
         self._loader = ModuleLoader(self, self._table)
 
@@ -69,6 +77,11 @@ class ModuleHost:
     def bus(self) -> Bus:
         """The bus on which the modules meet."""
         return self._bus
+
+    @property
+    def exit_timeout(self) -> float | None:
+        """For how many seconds a ``module_exit`` may wait; ``None`` is no bound."""
+        return self._exit_timeout
 
     @property
     def modules(self) -> tuple[ModuleInfo, ...]:
@@ -128,8 +141,9 @@ class ModuleHost:
         When this returns no callback of the module is running. Blocks that it forgot are logged.
         Raises `ModuleNotLoadedError`, `ModuleInUseError` while other modules use it or blocks of
         others are on its chains, and `WouldDeadlockError` inside a callback of the module; then
-        nothing has happened. What ``module_exit`` raises comes when it is unloaded all the same;
-        so does a cancellation, and then no callback is waited for. Source: ``rmmod``.
+        nothing has happened. What ``module_exit`` raises comes when it is unloaded all the same, a
+        `ModuleTimeoutError` when it took too long; so does a cancellation, and then no callback is
+        waited for. Source: ``rmmod``.
         """
         module = self._table.check_unload(name)
         module.advance(Event.UNLOAD)
@@ -161,3 +175,13 @@ class ModuleHost:
     def __repr__(self) -> str:
         names = ", ".join(module.name for module in self._table)
         return f"<ModuleHost on {self._bus!r}: {names or 'no modules'}>"
+
+
+def _check_timeout(seconds: float | None) -> None:
+    if seconds is None:
+        return
+    check_seconds(seconds, "exit_timeout")
+    if not seconds > 0:
+        raise InvalidValueError(
+            f"exit_timeout must be above 0 s, or None for no bound, not {seconds} s"
+        )
