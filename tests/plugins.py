@@ -27,6 +27,8 @@ class Notes(ModuleType):
         self.say = self.said.append
         self.gate: anyio.Event
         self.fail: anyio.Event
+        self.do: Any
+        """What a test wants done inside a module."""
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ The layers, each importing only from those above it::
     sync_base  raw_calls  async_base  guards  chains    the four flavours
     bus                                      chains by name
     panic
-    module_states  module_source  module_record  module_table  module_loader  modules    plugins
+    module_states  module_source  module_record  module_table    plugins, and who uses whom
+    module_loader  module_reload  modules    loading, unloading and reloading them
     cli  commands                            the command line
 """
 

@@ -350,4 +350,4 @@ class ModuleDependencyError(ModuleNotLoadedError):
 class ModuleTimeoutError(ModuleError, TimeoutError):
     """The ``module_exit`` took too long and was cancelled; the module is unloaded."""
 
-    errno: int = _errno.ETIMEDOUT
+    errno: int = _errno.ETIMEDOUT  # pyright: ignore[reportIncompatibleVariableOverride] - as above

@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
     from .module_record import ModuleRecord
+    from .module_reload import Reload
     from .module_table import ModuleTable
     from .modules import ModuleHost
+
+_WAYS_OUT = {ModuleState.LIVE: Event.UNLOAD, ModuleState.RELOADING: Event.LEAVE}
 
 __all__ = ["ModuleLoader", "add_failures", "do_each", "log_failures"]
 
@@ -55,11 +58,11 @@ class ModuleLoader:
         finally:
             await self._dismantle(module)
 
-    async def remove(self, module: ModuleRecord) -> None:
+    async def remove(self, module: ModuleRecord, *, unwinding: bool = True) -> None:
         """Unload a module, or stop loading it, whoever uses it; see that it is gone."""
-        if module.state is ModuleState.LIVE:
-            module.advance(Event.UNLOAD)
-            await self.finish(module, unwinding=True)
+        if module.state in _WAYS_OUT:
+            module.advance(_WAYS_OUT[module.state])
+            await self.finish(module, unwinding=unwinding)
         elif Event.FAIL in TRANSITIONS[module.state]:
             module.advance(Event.FAIL)
             await self._dismantle(module)
@@ -68,24 +71,36 @@ class ModuleLoader:
 
     async def undo(self, plan: list[ModuleRecord], error: BaseException) -> None:
         """Undo a load: drop what is not loaded yet, unload what is and nobody else uses by now."""
-        failures, _ = await do_each(partial(self._take_back, one) for one in reversed(plan))
+        failures, _ = await do_each(partial(self.take_back, one) for one in reversed(plan))
         add_failures(error, failures, "while that was undone")
 
-    async def _take_back(self, module: ModuleRecord) -> None:
+    async def take_back(
+        self, module: ModuleRecord, *, unwinding: bool = True, within: Reload | None = None
+    ) -> None:
+        """Remove a module, and then what it has loaded itself and nobody else uses.
+
+        ``within`` is the reload in which that happens to what has loaded it.
+        """
         if module.state is ModuleState.LIVE:
-            self._table.check_unload(module.name)
-        await self.remove(module)
-        failures, _ = await do_each(
-            partial(self._take_back, one) for one in reversed(module.loaded)
-        )
-        log_failures(failures)
+            self._table.check_unload(module.name, within)
+        within = module.reload or within
+        try:
+            await self.remove(module, unwinding=unwinding)
+        finally:
+            failures, interruption = await do_each(
+                partial(self.take_back, one, unwinding=unwinding, within=within)
+                for one in reversed(module.loaded)
+            )
+            log_failures(failures)
+        if interruption is not None:
+            raise interruption
 
     async def _dismantle(self, module: ModuleRecord) -> None:
         """Take off everything of a module that is GOING."""
         try:
             await module.scope.aclose()
         finally:
-            left = list(self._table.strangers(module))
+            left = list(self._table.strangers(module, [module]))
             if left:
                 _log.warn(
                     "a module is gone, and on its chains are others", module=module.name, left=left
@@ -109,14 +124,19 @@ async def do_each(
     return failures, interruption
 
 
-def add_failures(error: BaseException, failures: list[Exception], when: str) -> None:
+_UNLOADING = "a module failed while it was unloaded"
+
+
+def add_failures(
+    error: BaseException, failures: list[Exception], when: str, *, what: str = _UNLOADING
+) -> None:
     """Let an error surface as itself, with what failed on its way."""
-    log_failures(failures)
+    log_failures(failures, what=what)
     for failure in failures:
         add_note(error, f"{when}: {in_words(failure)}")
 
 
-def log_failures(failures: list[Exception]) -> None:
+def log_failures(failures: list[Exception], *, what: str = _UNLOADING) -> None:
     """Log what failed, where an error says something else, or nothing may be raised."""
     for failure in failures:
-        _log.warn("a module failed while it was unloaded", error=failure)
+        _log.warn(what, error=failure)

@@ -28,8 +28,9 @@ from .module_states import Event, ModuleState, advance
 from .scopes import Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
 
+    from .module_reload import Reload
     from .module_source import Location
     from .modules import ModuleHost
 
@@ -41,7 +42,17 @@ _MAX_ERRNO = 4095
 class ModuleRecord:
     """A module. Not for direct use."""
 
-    __slots__ = ("gone", "loaded", "name", "scope", "source", "state", "uses")
+    __slots__ = (
+        "gone",
+        "loaded",
+        "name",
+        "reload",
+        "scope",
+        "source",
+        "state",
+        "successor",
+        "uses",
+    )
 
     def __init__(self, location: Location) -> None:
         self.name: str = location.name
@@ -54,6 +65,10 @@ class ModuleRecord:
         """The modules that its body and its init have loaded through the host."""
         self.gone: anyio.Event = anyio.Event()
         """Set when it has been unloaded."""
+        self.reload: Reload | None = None
+        """What it takes part in while it is RELOADING, and on its way there and from there."""
+        self.successor: ModuleRecord | None = None
+        """The version that takes its place when it is gone."""
 
     @property
     def import_name(self) -> str:
@@ -63,6 +78,19 @@ class ModuleRecord:
     def advance(self, event: Event) -> None:
         """Go on to the state that follows, or raise a `ModuleError`."""
         self.state = advance(self.name, self.state, event)
+
+    def again(self) -> ModuleRecord:
+        """Give the same version of it once more, not loaded yet."""
+        record = ModuleRecord(self.source.location)
+        record.source = self.source.again()
+        return record
+
+    def brought(self) -> Iterator[ModuleRecord]:
+        """Give the modules that came with it and are loaded still, and what came with those."""
+        for one in self.loaded:
+            if one.state is ModuleState.LIVE:
+                yield one
+                yield from one.brought()
 
     def read(self) -> None:
         """Find it and read what it requires. Raises `ModuleLoadError`."""

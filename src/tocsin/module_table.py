@@ -5,7 +5,7 @@ module, but for the packages that one lies in, and nothing is awaited, so nobody
 
 Invariants: a name in ``_records`` is not ABSENT; a module comes after those that it required when
 it was loaded; no circle of modules uses itself; what is in ``uses`` is LIVE, or is being loaded by
-the same `ModuleHost.load`.
+the same `ModuleHost.load`, or takes part in the same reload.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ from .module_states import Event, ModuleState, advance
 from .scopes import ambient_scope
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from .bus import Bus
+    from .module_reload import Reload
     from .module_source import Location
     from .scopes import Scope
 
@@ -75,13 +76,14 @@ class ModuleTable:
         """Give the modules that use one, the latest first."""
         return tuple(one.name for one in reversed(self._records.values()) if name in one.uses)
 
-    def strangers(self, module: ModuleRecord) -> Iterator[str]:
-        """Give whose blocks, not the module's, are on its chains."""
+    def strangers(self, module: ModuleRecord, known: Collection[ModuleRecord]) -> Iterator[str]:
+        """Give whose blocks are on its chains, but for those of the modules that are known."""
+        scopes = [one.scope for one in known]
         for chain in self._bus._owned_by(module.scope):
             for block in (*chain.blocks, *chain.parked):
                 if block.owner is None:
                     yield f"block {block.name} on chain {chain.name}"
-                elif block.owner is not module.scope:
+                elif block.owner not in scopes:
                     yield block.owner.name
 
     def unload_order(self) -> list[ModuleRecord]:
@@ -93,6 +95,10 @@ class ModuleTable:
             order.append(next(one for one in left if one.name not in used))
             left.remove(order[-1])
         return order
+
+    def with_users(self, module: ModuleRecord) -> list[ModuleRecord]:
+        """Give a module behind all those that use it, directly or not, in order of unloading."""
+        return [one for one in self.unload_order() if self._reaches(one, module)]
 
     def _reaches(self, module: ModuleRecord, user: ModuleRecord) -> bool:
         """Say whether a module is ``user``, or uses it, directly or not."""
@@ -110,7 +116,7 @@ class ModuleTable:
         plan.insert(place, module)
         module.read()
         for spec in module.source.requires:
-            name = self._name_of(spec)
+            name = self.name_of(spec)
             place = plan.index(module)
             if autoload and name not in self._records:
                 try:
@@ -120,7 +126,7 @@ class ModuleTable:
                     add_note(error, f"required by {module.name}")
                     raise
             elif self._records.get(name) not in plan[:place]:
-                self._check_use(name, module.name)
+                self.check_use(name, module)
             module.uses[name] = None
         return module
 
@@ -130,7 +136,7 @@ class ModuleTable:
         Raises `ModuleDependencyError`.
         """
         user = self.ambient()
-        self._check_use(name, "" if user is None else user.name)
+        self.check_use(name, user)
         needed = self._records[name]
         if user is not None:
             if self._reaches(needed, user):
@@ -140,19 +146,49 @@ class ModuleTable:
             user.uses[name] = None
         return needed
 
-    def check_unload(self, name: str) -> ModuleRecord:
-        """Give a module that can be unloaded, or say why it cannot be."""
+    def check_unload(self, name: str, within: Reload | None = None) -> ModuleRecord:
+        """Give a module that can be unloaded, or say why it cannot be.
+
+        Those that take part in the reload ``within`` do not keep it.
+        """
         module = self.find(name)
         advance(name, module.state, Event.UNLOAD)
-        users = dict.fromkeys((*self.users(name), *self.strangers(module)))
-        if users:
-            raise ModuleInUseError(
-                f"{name} is in use by: {', '.join(users)}", module=name, errno=errno.EAGAIN
-            )
-        _refuse_to_wait_for(module.scope)
+        self.check_free([module], "unload", within)
         return module
 
-    def _name_of(self, spec: str) -> str:
+    def check_free(
+        self, leaving: Collection[ModuleRecord], verb: str, within: Reload | None = None
+    ) -> None:
+        """Raise unless modules can go: `ModuleInUseError`, or `WouldDeadlockError`.
+
+        Nobody else may use them or have a block on their chains. ``verb`` is what is done to them.
+        """
+        for module in leaving:
+            users = dict.fromkeys(
+                (*self._needed_by(module, leaving, within), *self.strangers(module, leaving))
+            )
+            if users:
+                raise ModuleInUseError(
+                    f"{module.name} is in use by: {', '.join(users)}",
+                    module=module.name,
+                    errno=errno.EAGAIN,
+                )
+        for module in leaving:
+            _refuse_to_wait_for(module.scope, verb)
+
+    def _needed_by(
+        self, module: ModuleRecord, leaving: Collection[ModuleRecord], within: Reload | None
+    ) -> Iterator[str]:
+        """Give who else uses a module, or any of their versions that a reload may bring up."""
+        for one in reversed(self._records.values()):
+            reserved = () if one.reload is None else one.reload.needs
+            together = within is not None and one.reload is within
+            if one in leaving or together:
+                continue
+            if module.name in one.uses or module.name in reserved:
+                yield one.name
+
+    def name_of(self, spec: str) -> str:
         """Give the name of the module that is required: a name, or the one it is imported by."""
         if spec in self._records:
             return spec
@@ -173,10 +209,13 @@ class ModuleTable:
         self._records[module.name] = module
         return module
 
-    def _check_use(self, name: str, user: str) -> None:
-        """Raise `ModuleDependencyError` unless a module may be used."""
+    def check_use(self, name: str, user: ModuleRecord | None) -> None:
+        """Raise `ModuleDependencyError` unless a module may be used, by another or by no module."""
         module = self._records.get(name) if isinstance(name, str) else None  # pyright: ignore[reportUnnecessaryIsInstance]
-        advance(name, module.state if module else ModuleState.ABSENT, Event.USE, user=user)
+        state = module.state if module else ModuleState.ABSENT
+        if state is ModuleState.RELOADING and user and module and user.reload is module.reload:
+            return
+        advance(name, state, Event.USE, user=user.name if user else "")
 
     # What is done.
 
@@ -185,20 +224,31 @@ class ModuleTable:
         self._records[module.name] = self._records.pop(module.name)
 
     def drop(self, module: ModuleRecord) -> None:
-        """Let go of a module that is gone: of its chains, and of what is in ``sys.modules``."""
+        """Let go of a module that is gone: of its chains, and of what is in ``sys.modules``.
+
+        Its successor takes its place, and keeps others of that name out.
+        """
         for chain in self._bus._owned_by(module.scope):
             self._bus._discard(chain.name)
         del self._records[module.name]
         package = module.source.package
-        others = (one.source for one in self)
-        module.source.withdraw(next((one for one in others if one.package == package), None))
+        ran = (one.source for one in self if one.state is not ModuleState.UNFORMED)
+        module.source.withdraw(next((one for one in ran if one.package == package), None))
+        if module.successor is not None and not self.is_closed:
+            self._replace(module, module.successor)
         module.advance(Event.GONE)
         module.gone.set()
 
+    def _replace(self, module: ModuleRecord, successor: ModuleRecord) -> None:
+        successor.advance(Event.LOAD)
+        self._records[module.name] = successor
+        for one in self:
+            one.loaded = [successor if loaded is module else loaded for loaded in one.loaded]
 
-def _refuse_to_wait_for(scope: Scope) -> None:
+
+def _refuse_to_wait_for(scope: Scope, verb: str) -> None:
     """Raise `WouldDeadlockError` where unregistering a block would wait for the running code."""
-    what, instead = "unloading from", "unload the module after the call"
+    what, instead = f"{verb}ing from", f"{verb} the module after the call"
     for block in scope.blocks:
         chain: Any = block.chain
         if hasattr(chain, "_refuse_any_walk"):  # its writers exclude all walks

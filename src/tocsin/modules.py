@@ -19,6 +19,7 @@ from .bus import Bus
 from .checks import check_seconds
 from .errors import InvalidTypeError, InvalidValueError
 from .module_loader import ModuleLoader, add_failures, do_each, log_failures
+from .module_reload import Reload
 from .module_source import locate
 from .module_states import Event, ModuleState
 from .module_table import ModuleTable
@@ -148,6 +149,27 @@ class ModuleHost:
         module = self._table.check_unload(name)
         module.advance(Event.UNLOAD)
         await self._loader.finish(module)
+
+    async def reload(self, name: str) -> ModuleType:
+        """Put a new version of a module in the place of the old one, from where that was loaded.
+
+        The new version is read and compiled, and what it requires has to be loaded. Then all that
+        use the module, directly or not, are unloaded, and it is; then it is loaded afresh, and so
+        are they. What it had loaded itself goes with it, for its new ``module_init`` to load.
+
+        Gives the new version. When this returns or raises, no callback of a version that has gone
+        is running, and none will be entered again; cancelled, none is waited for. What a
+        ``module_exit`` raises meanwhile is logged, for what was asked for is there.
+
+        Raises `ModuleNotLoadedError`, `ModuleInUseError` while blocks of others are on the chains
+        of those that have to go or one of them is on its way in or out, `WouldDeadlockError` inside
+        a callback of one of them, `ModuleLoadError` and `ModuleDependencyError`. The last two say
+        whether nothing was touched ("the old version stays"), or a body or ``module_init`` failed
+        and the code of old was run once more ("the old version was restored"), or that failed too,
+        and then what is not loaded now. A reload that is cancelled is undone in the same way, which
+        no cancellation cuts short.
+        """
+        return await Reload(self._table, self._loader, name).run()
 
     async def __aenter__(self) -> Self:
         return self
