@@ -8,6 +8,8 @@ import pytest
 import structlog
 from hypothesis import settings
 
+from .plugins import host, importable, notes, nothing_left, write  # noqa: F401 - fixtures
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -444,6 +444,31 @@ def test_version_tells_the_version(run: Any) -> None:
     assert run("--version").said == [f"tocsin, version {version('tocsin')}"]
 
 
+# A module that does not go.
+
+
+def test_an_exit_that_hangs_is_cut_short(write: Folder, run: Any, backend: str) -> None:
+    Path("hangs.py").write_text(
+        "import anyio\nasync def module_exit(host):\n    await anyio.sleep_forever()\n"
+    )
+    result = run("run", "--backend", backend, "--exit-timeout", "0.01", write("one"), "hangs.py")
+    assert (result.status, result.said) == (1, ["one in", "one out"])
+    end = "did not end within 0.01 s and was cancelled; hangs was unloaded all the same"
+    assert result.errors == [f"tocsin: module_exit of hangs {end}"]
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "soon", "nan"])
+def test_an_exit_timeout_that_is_none_is_refused(write: Folder, run: Any, seconds: str) -> None:
+    result = run("run", "--exit-timeout", seconds, write("one"))
+    assert (result.status != 0, result.said) == (True, [])
+    assert len(result.errors) == 1
+    assert "exit" in result.errors[0]
+
+
+def test_an_exit_may_have_no_bound(write: Folder, run: Any) -> None:
+    assert run("run", "--exit-timeout", "inf", write("one")).said == ["one in", "one out"]
+
+
 # Staying.
 
 

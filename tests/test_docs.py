@@ -8,7 +8,7 @@ How a page is written, and what is done with it:
 - In a ``console`` block the lines with ``$`` are run by a shell, next to those files; the lines
   behind each are what it prints, stderr included. ``tocsin run`` is given the backend.
 - ``...`` in shown output stands for anything.
-- ``python not-run`` and ``sh`` blocks are for the reader alone, and counted here.
+- ``python not-run``, ``sh`` and ``toml`` blocks are for the reader alone, and counted here.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ NOT_RUN = {
     "README.md": 2,
     "CONTRIBUTING.md": 4,
     "docs/how-to/web.md": 1,
+    "docs/how-to/plugins.md": 1,
     "docs/index.md": 1,
     "docs/how-to/programs.md": 2,
     "docs/reference/command-line.md": 1,

@@ -6,7 +6,6 @@ import errno
 import importlib
 import os
 import sys
-import textwrap
 import zipfile
 from pathlib import Path
 from types import ModuleType
@@ -23,12 +22,14 @@ from tocsin import (
     Bus,
     InvalidResultError,
     InvalidTypeError,
+    InvalidValueError,
     ModuleDependencyError,
     ModuleError,
     ModuleInUseError,
     ModuleLoadedError,
     ModuleLoadError,
     ModuleNotLoadedError,
+    ModuleTimeoutError,
     NameFilter,
     Scope,
     SrcuChain,
@@ -39,114 +40,9 @@ from tocsin import (
 from tocsin.module_states import REFUSALS, TRANSITIONS, Event, advance
 from tocsin.modules import ModuleHost, ModuleInfo, ModuleState
 
-pytestmark = pytest.mark.anyio
+from .plugins import OWNER, USER, Folder, Notes, states
 
-
-class Notes(ModuleType):
-    """What the modules of a test say, importable by them as ``notes``."""
-
-    def __init__(self) -> None:
-        super().__init__("notes")
-        self.said: list[Any] = []
-        self.say = self.said.append
-        self.gate: anyio.Event
-        self.fail: anyio.Event
-
-
-@pytest.fixture
-def notes(monkeypatch: pytest.MonkeyPatch) -> Notes:
-    notes = Notes()
-    monkeypatch.setitem(sys.modules, "notes", notes)
-    return notes
-
-
-@pytest.fixture
-def host(notes: Notes) -> ModuleHost:
-    return ModuleHost(Bus("main"))
-
-
-class Folder:
-    """Where the modules of a test are written."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __call__(self, name: str, source: str) -> str:
-        file = self.path / f"{name}.py"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(textwrap.dedent(source))
-        return str(file)
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Folder:
-    return Folder(tmp_path)
-
-
-@pytest.fixture
-def importable(write: Folder, monkeypatch: pytest.MonkeyPatch) -> Folder:
-    monkeypatch.syspath_prepend(write.path)
-    return write
-
-
-@pytest.fixture(autouse=True)
-def nothing_left() -> Any:
-    """See that every test leaves `sys.modules` as it found it."""
-    before = dict(sys.modules)
-    yield
-    left = {
-        name
-        for name in sys.modules.keys() ^ before.keys()
-        if (module := sys.modules.get(name, before.get(name))) is not None
-        and "pytest-of" in (getattr(module, "__file__", None) or "")
-    }
-    for name in left:
-        if name in before:
-            sys.modules[name] = before[name]
-        else:
-            del sys.modules[name]
-    assert left == set()
-
-
-OWNER = """
-    import notes
-    from tocsin import AtomicChain
-
-    test_chain = AtomicChain("test_chain")
-
-    @test_chain.subscriber(priority=-1)
-    def last(event, data): ...
-
-    def module_init(host):
-        notes.say("owner in")
-        host.bus.add(test_chain)
-
-    def module_exit(host):
-        notes.say("owner out")
-        test_chain.unregister(last)
-"""
-USER = """
-    from owner import test_chain
-    import notes
-
-    REQUIRES = ("owner",)
-
-    def hear(event, data):
-        notes.say(event)
-
-    def module_init(host):
-        global block
-        notes.say("user in")
-        block = test_chain.register(hear)
-
-    def module_exit(host):
-        notes.say("user out")
-        test_chain.unregister(block)
-"""
-
-
-def states(host: ModuleHost) -> dict[str, str]:
-    return {info.name: str(info.state) for info in host.modules}
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("nothing_left")]
 
 
 # Loading and unloading.
@@ -1464,10 +1360,10 @@ async def test_a_module_on_its_way_in_or_out_refuses_all_that_is_illegal(
 
 def test_every_event_from_outside_is_legal_or_has_its_error_in_every_state() -> None:
     for state in ModuleState:
-        for event in (Event.LOAD, Event.USE, Event.UNLOAD):
+        for event in (Event.LOAD, Event.USE, Event.UNLOAD, Event.RELOAD):
             legal, refused = event in TRANSITIONS[state], event in REFUSALS.get(state, {})
-            nobody_to_unload = (state, event) == (ModuleState.ABSENT, Event.UNLOAD)
-            assert legal + refused + nobody_to_unload == 1, (state, event)
+            nobody = state is ModuleState.ABSENT and event in (Event.UNLOAD, Event.RELOAD)
+            assert legal + refused + nobody == 1, (state, event)
             if refused:
                 with pytest.raises(ModuleError) as caught:
                     advance("plugin", state, event, user="user" if event is Event.USE else "")
@@ -1484,3 +1380,155 @@ def test_the_module_host_is_at_the_front_door_too() -> None:
     assert tocsin.ModuleHost is ModuleHost
     with pytest.raises(AttributeError, match="module 'tocsin' has no attribute 'no_such'"):
         tocsin.no_such  # type: ignore[attr-defined]
+
+
+# A module that does not go.
+
+
+HANGS = """
+    import anyio
+    import notes
+
+    def module_init(host):
+        host.bus["orders"].register(print)
+
+    async def module_exit(host):
+        try:
+            await anyio.sleep_forever()
+        finally:
+            notes.say(__name__)
+"""
+
+
+def impatient() -> ModuleHost:
+    host = ModuleHost(Bus("main"), exit_timeout=0.01)
+    host.bus.add(AtomicChain("orders"))
+    return host
+
+
+async def test_an_exit_that_hangs_is_cancelled_and_the_module_unloaded_all_the_same(
+    write: Folder, notes: Notes
+) -> None:
+    host = impatient()
+    await host.load(write("hangs", HANGS))
+    with structlog.testing.capture_logs() as logs, pytest.raises(ModuleTimeoutError) as caught:
+        await host.unload("hangs")
+    assert str(caught.value) == (
+        "module_exit of hangs did not end within 0.01 s and was cancelled; hangs was unloaded all "
+        "the same"
+    )
+    assert isinstance(caught.value, TimeoutError)
+    assert (caught.value.module, caught.value.errno) == ("hangs", errno.ETIMEDOUT)
+    assert (notes.said, host.modules, len(host.bus["orders"])) == (["hangs"], (), 0)
+    assert [entry["blocks"] for entry in logs] == [["print"]]
+    await host.load(write("next", ""))  # the host goes on
+    await host.unload("next")
+
+
+async def test_an_exit_that_hangs_does_not_keep_the_others_from_being_unloaded(
+    write: Folder, notes: Notes
+) -> None:
+    with structlog.testing.capture_logs(), pytest.raises(ExceptionGroup) as caught:
+        async with impatient() as host:
+            await host.load(write("owner", OWNER))
+            await host.load(write("first", HANGS))
+            await host.load(write("second", HANGS))
+    assert [str(error).split(" within")[0] for error in caught.value.exceptions] == [
+        "module_exit of second did not end",
+        "module_exit of first did not end",
+    ]
+    assert notes.said == ["owner in", "second", "first", "owner out"]
+    assert host.modules == ()
+
+
+async def test_an_exit_that_hangs_is_cancelled_where_all_is_cancelled_too(
+    write: Folder, notes: Notes
+) -> None:
+    with structlog.testing.capture_logs(), anyio.CancelScope() as scope:
+        async with impatient() as host:
+            await host.load(write("hangs", HANGS))
+            scope.cancel()
+            await anyio.lowlevel.checkpoint()
+    assert scope.cancelled_caught
+    assert (notes.said, host.modules) == (["hangs"], ())
+
+
+async def test_an_exit_that_ends_although_it_was_cancelled_is_no_failure(
+    write: Folder, notes: Notes
+) -> None:
+    host = impatient()
+    await host.load(
+        write(
+            "late",
+            """
+            import anyio
+            import notes
+
+            async def module_exit(host):
+                try:
+                    await anyio.sleep_forever()
+                except anyio.get_cancelled_exc_class():
+                    notes.say("swallowed")
+            """,
+        )
+    )
+    await host.unload("late")
+    assert (notes.said, host.modules) == (["swallowed"], ())
+
+
+async def test_without_a_bound_an_exit_may_take_its_time(write: Folder, notes: Notes) -> None:
+    host = ModuleHost(Bus("main"), exit_timeout=None)
+    assert host.exit_timeout is None
+    notes.gate = anyio.Event()
+    await host.load(write("slow", SLOW.replace("await notes.gate.wait()", "", 1)))
+    async with anyio.create_task_group() as group:
+        group.start_soon(host.unload, "slow")
+        await anyio.wait_all_tasks_blocked()
+        notes.gate.set()
+    assert host.modules == ()
+
+
+async def test_a_sync_exit_cannot_be_cut_short(write: Folder, notes: Notes) -> None:
+    host = ModuleHost(Bus("main"), exit_timeout=5e-324)
+    await host.load(
+        write("quick", "import notes\ndef module_exit(host):\n    notes.say('out')\n    return 0\n")
+    )
+    await host.unload("quick")
+    assert notes.said == ["out"]
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan")])
+def test_an_exit_timeout_is_above_zero(seconds: float) -> None:
+    with pytest.raises(InvalidValueError, match=r"exit_timeout must be above 0 s, or None for no"):
+        ModuleHost(Bus("main"), exit_timeout=seconds)
+
+
+@pytest.mark.parametrize("seconds", ["10", True])
+def test_an_exit_timeout_is_a_number_of_seconds(seconds: Any) -> None:
+    with pytest.raises(InvalidTypeError, match="exit_timeout must be seconds, not"):
+        ModuleHost(Bus("main"), exit_timeout=seconds)
+    assert ModuleHost(Bus("main")).exit_timeout == 10
+
+
+# An exited host and what others do meanwhile.
+
+
+async def test_a_host_that_is_exited_does_not_mind_what_others_unload_meanwhile(
+    write: Folder, notes: Notes
+) -> None:
+    notes.gate = anyio.Event()
+    notes.gate.set()
+    async with anyio.create_task_group() as group:
+        async with ModuleHost(Bus("main")) as host:
+            await host.load(write("other", ""))
+            await host.load(write("slow", SLOW))
+            notes.gate = anyio.Event()
+
+            async def unload() -> None:
+                await anyio.wait_all_tasks_blocked()
+                assert states(host) == {"other": "live", "slow": "going"}
+                await host.unload("other")
+                notes.gate.set()
+
+            group.start_soon(unload)
+    assert host.modules == ()

@@ -13,7 +13,8 @@ The layers, each importing only from those above it::
     sync_base  raw_calls  async_base  guards  chains    the four flavours
     snapshots  drawings  bus                 chains by name, and how they look
     panic  log_observer  statistics_observer
-    module_states  module_source  module_record  modules    plugins, loaded and unloaded
+    module_states  module_source  module_record  module_table    plugins, and who uses whom
+    module_loader  module_reload  modules    loading, unloading and reloading them
     cli  commands  targets                   the command line
 """
 
@@ -43,6 +44,7 @@ from .errors import ModuleInUseError as ModuleInUseError
 from .errors import ModuleLoadedError as ModuleLoadedError
 from .errors import ModuleLoadError as ModuleLoadError
 from .errors import ModuleNotLoadedError as ModuleNotLoadedError
+from .errors import ModuleTimeoutError as ModuleTimeoutError
 from .errors import NotRegisteredError as NotRegisteredError
 from .errors import OrderConflictError as OrderConflictError
 from .errors import PriorityInUseError as PriorityInUseError

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from anyio import CancelScope
 
+    from .modules import ModuleHost
+
 __all__ = ["COMPLETE", "tocsin"]
 
 COMPLETE = "_TOCSIN_COMPLETE"
@@ -92,10 +94,25 @@ def _read_target(_context: click.Context, _parameter: click.Parameter, value: st
     f"repeated. Goes before what the environment variable {_FILTERS} says of the same chain.",
 )
 @click.option(
+    "--exit-timeout",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="For how long a module_exit may wait before it is cancelled; inf for no bound.",
+)
+@click.option(
     "--stay", is_flag=True, help="Stay until SIGINT or SIGTERM; then unload and exit with status 0."
 )
 @click.argument("modules", nargs=-1, required=True, metavar="MODULE...", type=click.Path())
-def run(backend: str, filters: dict[str, str], *, stay: bool, modules: tuple[str, ...]) -> None:
+def run(
+    backend: str,
+    filters: dict[str, str],
+    exit_timeout: float,
+    *,
+    stay: bool,
+    modules: tuple[str, ...],
+) -> None:
     """Load modules in order, and unload them in reverse.
 
     A MODULE is a file ending in .py, an entry point of the group tocsin.modules, or a dotted name,
@@ -116,20 +133,25 @@ def run(backend: str, filters: dict[str, str], *, stay: bool, modules: tuple[str
     import anyio
 
     sys.path.insert(0, str(Path.cwd()))
-    anyio.run(partial(_run, modules, filters, stay=stay), backend=backend)
-
-
-async def _run(modules: tuple[str, ...], filters: dict[str, str], *, stay: bool) -> None:
-    import anyio
+    from .modules import ModuleHost
 
     bus = Bus.from_env("tocsin", _FILTERS)
     origins = dict.fromkeys(bus.snapshot().unmatched_filters, _FILTERS)
     origins |= dict.fromkeys(filters, "--filter")
     bus.set_filters(filters)
+    host = ModuleHost(bus, exit_timeout=exit_timeout)
+    anyio.run(partial(_run, host, modules, origins, stay=stay), backend=backend)
+
+
+async def _run(
+    host: ModuleHost, modules: tuple[str, ...], origins: dict[str, str], *, stay: bool
+) -> None:
+    import anyio
+
     awaited = (signal.SIGINT, signal.SIGTERM) if stay else (signal.SIGTERM,)
     work = anyio.CancelScope()
     with _cancelled_by(awaited, work) as caught:
-        loaded = await _load(bus, modules, origins, work, caught, stay=stay)
+        loaded = await _load(host, modules, origins, work, caught, stay=stay)
     if caught and not (stay and loaded):
         if caught[0] == signal.SIGINT:
             raise _InterruptedError("interrupted")
@@ -137,7 +159,7 @@ async def _run(modules: tuple[str, ...], filters: dict[str, str], *, stay: bool)
 
 
 async def _load(
-    bus: Bus,
+    host: ModuleHost,
     modules: tuple[str, ...],
     origins: dict[str, str],
     work: CancelScope,
@@ -148,17 +170,15 @@ async def _load(
     """Load modules, until a signal is caught, and unload them; say whether all were loaded."""
     import anyio
 
-    from .modules import ModuleHost
-
     loaded = False
-    async with ModuleHost(bus) as host:
+    async with host:
         with work:
             for module in modules:
                 if caught:  # while a module ran that awaits nothing
                     return False
                 await host.load(module)
             loaded = True
-            _warn_of_filters(bus, origins)
+            _warn_of_filters(host.bus, origins)
             if stay:
                 await anyio.sleep_forever()
     return loaded

@@ -38,6 +38,7 @@ __all__ = [
     "ModuleLoadError",
     "ModuleLoadedError",
     "ModuleNotLoadedError",
+    "ModuleTimeoutError",
     "NotRegisteredError",
     "OrderConflictError",
     "PriorityInUseError",
@@ -370,3 +371,9 @@ class ModuleNotLoadedError(ModuleError):
 
 class ModuleDependencyError(ModuleNotLoadedError):
     """What ``module`` needs is not loaded: the kernel's "Unknown symbol in module"."""
+
+
+class ModuleTimeoutError(ModuleError, TimeoutError):
+    """The ``module_exit`` took too long and was cancelled; the module is unloaded."""
+
+    errno: int = _errno.ETIMEDOUT  # pyright: ignore[reportIncompatibleVariableOverride] - as above

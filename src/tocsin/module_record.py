@@ -20,6 +20,7 @@ from .errors import (
     ModuleDependencyError,
     ModuleError,
     ModuleLoadError,
+    ModuleTimeoutError,
     add_note,
 )
 from .module_source import ModuleSource, whereabouts
@@ -27,8 +28,9 @@ from .module_states import Event, ModuleState, advance
 from .scopes import Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
 
+    from .module_reload import Reload
     from .module_source import Location
     from .modules import ModuleHost
 
@@ -40,7 +42,17 @@ _MAX_ERRNO = 4095
 class ModuleRecord:
     """A module. Not for direct use."""
 
-    __slots__ = ("gone", "loaded", "name", "scope", "source", "state", "uses")
+    __slots__ = (
+        "gone",
+        "loaded",
+        "name",
+        "reload",
+        "scope",
+        "source",
+        "state",
+        "successor",
+        "uses",
+    )
 
     def __init__(self, location: Location) -> None:
         self.name: str = location.name
@@ -53,6 +65,10 @@ class ModuleRecord:
         """The modules that its body and its init have loaded through the host."""
         self.gone: anyio.Event = anyio.Event()
         """Set when it has been unloaded."""
+        self.reload: Reload | None = None
+        """What it takes part in while it is RELOADING, and on its way there and from there."""
+        self.successor: ModuleRecord | None = None
+        """The version that takes its place when it is gone."""
 
     @property
     def import_name(self) -> str:
@@ -62,6 +78,19 @@ class ModuleRecord:
     def advance(self, event: Event) -> None:
         """Go on to the state that follows, or raise a `ModuleError`."""
         self.state = advance(self.name, self.state, event)
+
+    def again(self) -> ModuleRecord:
+        """Give the same version of it once more, not loaded yet."""
+        record = ModuleRecord(self.source.location)
+        record.source = self.source.again()
+        return record
+
+    def brought(self) -> Iterator[ModuleRecord]:
+        """Give the modules that came with it and are loaded still, and what came with those."""
+        for one in self.loaded:
+            if one.state is ModuleState.LIVE:
+                yield one
+                yield from one.brought()
 
     def read(self) -> None:
         """Find it and read what it requires. Raises `ModuleLoadError`."""
@@ -90,9 +119,10 @@ class ModuleRecord:
         )
 
     async def exit(self, host: ModuleHost) -> None:
-        """Run its exit, and say what it forgot."""
+        """Run its exit, no longer than the host allows, and say what it forgot."""
+        result: object = None
         try:
-            with self._inside():
+            with self._inside(), anyio.move_on_after(host.exit_timeout) as limit:
                 result = await self._run_hook("module_exit", host)
         except Exception as error:
             note = f"raised by module_exit of {self.name}, which was unloaded all the same"
@@ -104,6 +134,12 @@ class ModuleRecord:
                 _log.warn(
                     "a module forgot to unregister blocks", module=self.name, blocks=forgotten
                 )
+        if limit.cancelled_caught:
+            raise ModuleTimeoutError(
+                f"module_exit of {self.name} did not end within {host.exit_timeout} s and was "
+                f"cancelled; {self.name} was unloaded all the same",
+                module=self.name,
+            )
         if result is not None and not (isinstance(result, int) and result == 0):
             raise InvalidResultError(
                 f"module_exit of {self.name} gave {result!r}, but an exit cannot fail: it gives "

@@ -110,7 +110,16 @@ def _dotted(name: str) -> Location:
 class ModuleSource:
     """One load of a module: `read` it, `run` it, and in the end `withdraw` it."""
 
-    __slots__ = ("_brought", "_code", "_replaced", "file", "location", "module", "requires")
+    __slots__ = (
+        "_brought",
+        "_code",
+        "_replaced",
+        "_spec",
+        "file",
+        "location",
+        "module",
+        "requires",
+    )
 
     requires: tuple[str, ...]
     """What it says in ``REQUIRES``, from `read` on."""
@@ -119,6 +128,7 @@ class ModuleSource:
     module: ModuleType
     """From `read` on; its body has not run before `run`."""
     _code: CodeType
+    _spec: ModuleSpec
 
     def __init__(self, location: Location) -> None:
         self.location: Location = location
@@ -166,11 +176,34 @@ class ModuleSource:
                 f"({self.file}{f', line {line}' if line else ''})"
             ) from error
         self.requires = self._read_requires(tree)
+        self._spec = spec
         self.module = importlib.util.module_from_spec(spec)
 
+    def again(self) -> ModuleSource:
+        """Give the same version once more, when it has been withdrawn: as it was read, not run.
+
+        What of its package came with it will be there again, but for modules of hosts.
+        """
+        source = ModuleSource(self.location)
+        source.file, source.requires = self.file, self.requires
+        source._code, source._spec = self._code, self._spec
+        source.module = importlib.util.module_from_spec(self._spec)
+        source._brought = {
+            name: brought for name, brought in self._brought.items() if brought not in _withdrawn
+        }
+        return source
+
     def run(self) -> None:
-        """Put the module into ``sys.modules`` and run its body. Raises whatever that raises."""
+        """Put the module into ``sys.modules`` and run its body. Raises whatever that raises.
+
+        The packages that it lies in are imported before, should they have gone since it was read.
+        """
         name, module = self.location.import_name, self.module
+        for brought in sorted(self._brought):  # packages before what lies in them
+            _swap(brought, None, self._brought[brought])
+        package = name.rpartition(".")[0]
+        if package and self.location.path is None:  # a file may have a dot in its name
+            importlib.import_module(package)
         self._replaced = sys.modules.get(name)
         _swap(name, self._replaced, module)
         exec(self._code, vars(module))  # noqa: S102 - this is what loading means

@@ -2,10 +2,16 @@ r"""The life of a module, as a table.
 
 Owns which event is legal in which state, and what an illegal one is called. Knows no module.
 
-The states are the kernel's, and "not there" is one more::
+The states are the kernel's, and two more: "not there", and what a reload adds::
 
     ABSENT -load-> UNFORMED -init-> COMING -ready-> LIVE -unload-> GOING -gone-> ABSENT
-                       \---------------\------------fail-----------/
+                       \               \------------fail-----------/
+                        \---------------------------fail----------/
+
+    LIVE -reload-> RELOADING -settle-> LIVE
+                             -leave--> GOING
+
+RELOADING are the old versions before they go, and the new ones that are there before all are.
 
 Source: ``enum module_state``, ``kernel/module/main.c``.
 """
@@ -37,6 +43,8 @@ class ModuleState(StrEnum):
     """It is loaded, and others may use it."""
     GOING = auto()
     """It is on its way out: nobody may use it any more."""
+    RELOADING = auto()
+    """It takes part in a reload: only those may use it that take part too."""
 
 
 class Event(Enum):
@@ -49,16 +57,20 @@ class Event(Enum):
     USE = auto()
     UNLOAD = auto()
     GONE = auto()
+    RELOAD = auto()
+    SETTLE = auto()
+    LEAVE = auto()
 
 
-_ABSENT, _UNFORMED, _COMING, _LIVE, _GOING = ModuleState
+_ABSENT, _UNFORMED, _COMING, _LIVE, _GOING, _RELOADING = ModuleState
 
 TRANSITIONS: dict[ModuleState, dict[Event, ModuleState]] = {
     _ABSENT: {Event.LOAD: _UNFORMED},
     _UNFORMED: {Event.INIT: _COMING, Event.FAIL: _GOING},
     _COMING: {Event.READY: _LIVE, Event.FAIL: _GOING},
-    _LIVE: {Event.USE: _LIVE, Event.UNLOAD: _GOING},
+    _LIVE: {Event.USE: _LIVE, Event.UNLOAD: _GOING, Event.RELOAD: _RELOADING},
     _GOING: {Event.GONE: _ABSENT},
+    _RELOADING: {Event.SETTLE: _LIVE, Event.LEAVE: _GOING},
 }
 """The state that follows; an event that is not here is illegal."""
 
@@ -73,11 +85,13 @@ REFUSALS: dict[ModuleState, dict[Event, tuple[type[ModuleError], str]]] = {
         Event.LOAD: (ModuleLoadedError, "{name} is being loaded already"),
         Event.USE: (ModuleDependencyError, "{user} needs {name}, which is still being loaded"),
         Event.UNLOAD: (ModuleInUseError, "{name} is still being loaded; unload it after that"),
+        Event.RELOAD: (ModuleInUseError, "{name} is still being loaded; reload it after that"),
     },
     _COMING: {
         Event.LOAD: (ModuleLoadedError, "{name} is being loaded already"),
         Event.USE: (ModuleDependencyError, "{user} needs {name}, which is still being loaded"),
         Event.UNLOAD: (ModuleInUseError, "{name} is still being loaded; unload it after that"),
+        Event.RELOAD: (ModuleInUseError, "{name} is still being loaded; reload it after that"),
     },
     _LIVE: {
         Event.LOAD: (ModuleLoadedError, "{name} is loaded already"),
@@ -86,11 +100,18 @@ REFUSALS: dict[ModuleState, dict[Event, tuple[type[ModuleError], str]]] = {
         Event.LOAD: (ModuleLoadedError, "{name} is still being unloaded; load it after that"),
         Event.USE: (ModuleDependencyError, "{user} needs {name}, which is being unloaded"),
         Event.UNLOAD: (ModuleInUseError, "{name} is being unloaded already"),
+        Event.RELOAD: (ModuleInUseError, "{name} is being unloaded; load it after that"),
+    },
+    _RELOADING: {
+        Event.LOAD: (ModuleLoadedError, "{name} is loaded already, and is being reloaded"),
+        Event.USE: (ModuleDependencyError, "{user} needs {name}, which is being reloaded"),
+        Event.UNLOAD: (ModuleInUseError, "{name} is being reloaded; unload it after that"),
+        Event.RELOAD: (ModuleInUseError, "{name} is being reloaded already"),
     },
 }
 """What is said to whoever asks for what is illegal.
 
-The host alone sends the events that are not here, and finds nobody ABSENT to unload.
+The host alone sends the events that are not here, and finds nobody ABSENT to unload or reload.
 """
 
 

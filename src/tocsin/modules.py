@@ -1,52 +1,35 @@
 """`ModuleHost`: loads and unloads modules as the kernel does, on a bus.
 
-Owns which modules there are, who uses whom, and the scope of each. Where a module is and how its
-body is run is `module_source`'s business, the hooks are `module_record`'s; which step is legal when
-stands in `module_states`.
+The face of it all. Which modules there are and what may be done with them is `module_table`'s
+business, the steps are `module_loader`'s; where a module is and how its body is run stands in
+`module_source`, the hooks in `module_record`, which step is legal when in `module_states`.
 
-Decides in sync functions, acts afterwards: what a load or an unload is going to do, and whether it
-may, is settled before anything is awaited.
-
-Invariants: a name in ``_modules`` is not ABSENT; a module comes after those that it required when
-it was loaded; no circle of modules uses itself; what is in ``uses`` is LIVE, or is being loaded by
-the same `ModuleHost.load`.
+Decides first, acts afterwards: what a load or an unload is going to do, and whether it may, is
+settled before anything is awaited.
 
 Source: ``kernel/module/main.c``.
 """
 
 from __future__ import annotations
 
-import errno
-from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from . import _log
-from .bus import Bus, _did_you_mean
-from .errors import (
-    InvalidTypeError,
-    ModuleDependencyError,
-    ModuleError,
-    ModuleInUseError,
-    ModuleLoadedError,
-    ModuleNotLoadedError,
-    ScopeClosedError,
-    TocsinError,
-    add_note,
-)
-from .loops import shield
-from .module_record import ModuleRecord
-from .module_source import in_words, locate
-from .module_states import TRANSITIONS, Event, ModuleState, advance
-from .scopes import ambient_scope
+from .bus import Bus
+from .checks import check_seconds
+from .errors import InvalidTypeError, InvalidValueError
+from .module_loader import ModuleLoader, add_failures, do_each, log_failures
+from .module_reload import Reload
+from .module_source import locate
+from .module_states import Event, ModuleState
+from .module_table import ModuleTable
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Awaitable, Callable, Iterable, Iterator
     from types import ModuleType, TracebackType
     from typing import Self
 
-    from .module_source import Location
+    from .module_record import ModuleRecord
     from .scopes import Scope
 
 __all__ = ["ModuleHost", "ModuleInfo", "ModuleState"]
@@ -73,21 +56,33 @@ class ModuleHost:
     ``async with`` unloads all, in reverse, at the end, whatever is on their chains, and then the
     host loads no more. Used from one event loop. Its methods are checkpoints only where a hook
     makes them wait, or a callback that is still running.
+
+    ``exit_timeout`` is for how many seconds, above 0, a ``module_exit`` may wait for something;
+    then it is cancelled, and the module is unloaded all the same. ``None`` is no bound. The default
+    lets a goodbye go over a network, and ends before the 30 s and more after which a supervisor
+    kills a service that does not stop.
     """
 
-    __slots__ = ("_bus", "_exited", "_modules")
+    __slots__ = ("_bus", "_exit_timeout", "_loader", "_table")
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, *, exit_timeout: float | None = 10.0) -> None:
         if not isinstance(bus, Bus):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidTypeError(f"a module host needs a Bus, not {type(bus).__name__}")
+        _check_timeout(exit_timeout)
         self._bus = bus
-        self._modules: dict[str, ModuleRecord] = {}
-        self._exited = False
+        self._exit_timeout = exit_timeout
+        self._table = ModuleTable(bus)
+        self._loader = ModuleLoader(self, self._table)
 
     @property
     def bus(self) -> Bus:
         """The bus on which the modules meet."""
         return self._bus
+
+    @property
+    def exit_timeout(self) -> float | None:
+        """For how many seconds a ``module_exit`` may wait; ``None`` is no bound."""
+        return self._exit_timeout
 
     @property
     def modules(self) -> tuple[ModuleInfo, ...]:
@@ -96,8 +91,8 @@ class ModuleHost:
         Source: ``lsmod``.
         """
         return tuple(
-            ModuleInfo(module.name, module.state, self._users(module.name))
-            for module in self._modules.values()
+            ModuleInfo(module.name, module.state, self._table.users(module.name))
+            for module in self._table
         )
 
     def scope(self, name: str) -> Scope:
@@ -105,7 +100,7 @@ class ModuleHost:
 
         Raises `ModuleNotLoadedError`.
         """
-        return self._find(name).scope
+        return self._table.find(name).scope
 
     def require(self, name: str) -> ModuleType:
         """Give a loaded module, and record that the module whose scope is ambient uses it.
@@ -113,16 +108,7 @@ class ModuleHost:
         It cannot be unloaded before its user. Raises `ModuleDependencyError` when it is not
         loaded, or when that would make a circle. Sync; legal anywhere.
         """
-        user = self._ambient_module()
-        self._check_use(name, "" if user is None else user.name)
-        needed = self._modules[name]
-        if user is not None:
-            if self._reaches(needed, user):
-                raise ModuleDependencyError(
-                    f"{user.name} cannot use {name}, which uses {user.name}", module=user.name
-                )
-            user.uses[name] = None
-        return needed.source.module
+        return self._table.use(name).source.module
 
     async def load(self, spec: str | os.PathLike[str], autoload: bool = False) -> ModuleType:
         """Load a module: find it, see that what it requires is there, run its body and its init.
@@ -139,13 +125,13 @@ class ModuleHost:
         """
         plan: list[ModuleRecord] = []
         try:
-            self._plan(locate(spec), plan, 0, autoload=autoload)
+            self._table.plan(locate(spec), plan, 0, autoload=autoload)
             for module in plan:
-                await self._start(module)
+                await self._loader.start(module)
         except BaseException as error:
-            await self._undo(plan, error)
+            await self._loader.undo(plan, error)
             raise
-        loader = self._ambient_module()
+        loader = self._table.ambient()
         if loader is not None and loader.state is not ModuleState.LIVE:
             loader.loaded += plan
         return plan[-1].source.module
@@ -156,12 +142,34 @@ class ModuleHost:
         When this returns no callback of the module is running. Blocks that it forgot are logged.
         Raises `ModuleNotLoadedError`, `ModuleInUseError` while other modules use it or blocks of
         others are on its chains, and `WouldDeadlockError` inside a callback of the module; then
-        nothing has happened. What ``module_exit`` raises comes when it is unloaded all the same;
-        so does a cancellation, and then no callback is waited for. Source: ``rmmod``.
+        nothing has happened. What ``module_exit`` raises comes when it is unloaded all the same, a
+        `ModuleTimeoutError` when it took too long; so does a cancellation, and then no callback is
+        waited for. Source: ``rmmod``.
         """
-        module = self._check_unload(name)
+        module = self._table.check_unload(name)
         module.advance(Event.UNLOAD)
-        await self._finish(module)
+        await self._loader.finish(module)
+
+    async def reload(self, name: str) -> ModuleType:
+        """Put a new version of a module in the place of the old one, from where that was loaded.
+
+        The new version is read and compiled, and what it requires has to be loaded. Then all that
+        use the module, directly or not, are unloaded, and it is; then it is loaded afresh, and so
+        are they. What it had loaded itself goes with it, for its new ``module_init`` to load.
+
+        Gives the new version. When this returns or raises, no callback of a version that has gone
+        is running, and none will be entered again; cancelled, none is waited for. What a
+        ``module_exit`` raises meanwhile is logged, for what was asked for is there.
+
+        Raises `ModuleNotLoadedError`, `ModuleInUseError` while blocks of others are on the chains
+        of those that have to go or one of them is on its way in or out, `WouldDeadlockError` inside
+        a callback of one of them, `ModuleLoadError` and `ModuleDependencyError`. The last two say
+        whether nothing was touched ("the old version stays"), or a body or ``module_init`` failed
+        and the code of old was run once more ("the old version was restored"), or that failed too,
+        and then what is not loaded now. A reload that is cancelled is undone in the same way, which
+        no cancellation cuts short.
+        """
+        return await Reload(self._table, self._loader, name).run()
 
     async def __aenter__(self) -> Self:
         return self
@@ -172,14 +180,14 @@ class ModuleHost:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._exited = True
-        failures, interruption = await _each(
-            partial(self._remove, self._modules[name]) for name in self._unload_order()
+        self._table.is_closed = True
+        failures, interruption = await do_each(
+            partial(self._loader.remove, module) for module in self._table.unload_order()
         )
         if error is not None and not isinstance(interruption, KeyboardInterrupt):
-            _add_notes(error, failures, "while all modules were unloaded")
+            add_failures(error, failures, "while all modules were unloaded")
         elif interruption is not None:
-            _log_all(failures)
+            log_failures(failures)
             raise interruption
         elif len(failures) == 1:
             raise failures[0]
@@ -187,209 +195,15 @@ class ModuleHost:
             raise ExceptionGroup("unloading all modules", failures)
 
     def __repr__(self) -> str:
-        return f"<ModuleHost on {self._bus!r}: {', '.join(self._modules) or 'no modules'}>"
+        names = ", ".join(module.name for module in self._table)
+        return f"<ModuleHost on {self._bus!r}: {names or 'no modules'}>"
 
-    # Deciding.
 
-    def _plan(
-        self, location: Location, plan: list[ModuleRecord], place: int, *, autoload: bool
-    ) -> ModuleRecord:
-        """Put a module and what it requires into the plan, at ``place`` and in order."""
-        module = self._enter(location)
-        plan.insert(place, module)
-        module.read()
-        for spec in module.source.requires:
-            name = self._name_of(spec)
-            place = plan.index(module)
-            if autoload and name not in self._modules:
-                try:
-                    found = module.source.location.sibling(spec) or locate(spec)
-                    name = self._plan(found, plan, place, autoload=True).name
-                except ModuleError as error:
-                    add_note(error, f"required by {module.name}")
-                    raise
-            elif self._modules.get(name) not in plan[:place]:
-                self._check_use(name, module.name)
-            module.uses[name] = None
-        return module
-
-    def _name_of(self, spec: str) -> str:
-        """Give the name of the module that is required: a name, or the one it is imported by."""
-        if spec in self._modules:
-            return spec
-        named = (one.name for one in self._modules.values() if one.import_name == spec)
-        return next(named, spec)
-
-    def _enter(self, location: Location) -> ModuleRecord:
-        """Give a module its place in the table, where it keeps others of that name out."""
-        module = self._modules.get(location.name) or ModuleRecord(location)
-        if self._exited:
-            raise module.is_too_late()
-        module.advance(Event.LOAD)
-        for other in self._modules.values():
-            if other.import_name == location.import_name:
-                raise ModuleLoadedError(
-                    f"{location.import_name} is loaded already, as {other.name}",
-                    module=location.name,
-                )
-        self._modules[module.name] = module
-        return module
-
-    def _check_use(self, name: str, user: str) -> None:
-        """Raise `ModuleDependencyError` unless a module may be used."""
-        module = self._modules.get(name) if isinstance(name, str) else None  # pyright: ignore[reportUnnecessaryIsInstance]
-        advance(name, module.state if module else ModuleState.ABSENT, Event.USE, user=user)
-
-    def _check_unload(self, name: str) -> ModuleRecord:
-        """Give a module that can be unloaded, or say why it cannot be."""
-        module = self._find(name)
-        advance(name, module.state, Event.UNLOAD)
-        users = dict.fromkeys((*self._users(name), *self._strangers(module)))
-        if users:
-            raise ModuleInUseError(
-                f"{name} is in use by: {', '.join(users)}", module=name, errno=errno.EAGAIN
-            )
-        _refuse_to_wait_for(module.scope)
-        return module
-
-    def _find(self, name: str) -> ModuleRecord:
-        try:
-            return self._modules[name]
-        except (KeyError, TypeError):  # a TypeError: not even hashable
-            raise ModuleNotLoadedError(
-                f"{name} is not loaded{_did_you_mean(name, self._modules)}", module=name
-            ) from None
-
-    def _ambient_module(self) -> ModuleRecord | None:
-        scope = None
-        with suppress(ScopeClosedError):
-            scope = ambient_scope()
-        return next((one for one in self._modules.values() if one.scope is scope), None)
-
-    def _users(self, name: str) -> tuple[str, ...]:
-        return tuple(one.name for one in reversed(self._modules.values()) if name in one.uses)
-
-    def _strangers(self, module: ModuleRecord) -> Iterator[str]:
-        """Give whose blocks, not the module's, are on its chains."""
-        for chain in self._bus._owned_by(module.scope):
-            for block in (*chain.blocks, *chain.parked):
-                if block.owner is None:
-                    yield f"block {block.name} on chain {chain.name}"
-                elif block.owner is not module.scope:
-                    yield block.owner.name
-
-    def _reaches(self, module: ModuleRecord, user: ModuleRecord) -> bool:
-        """Say whether a module is ``user``, or uses it, directly or not."""
-        return module is user or any(
-            self._reaches(self._modules[name], user) for name in module.uses
+def _check_timeout(seconds: float | None) -> None:
+    if seconds is None:
+        return
+    check_seconds(seconds, "exit_timeout")
+    if not seconds > 0:
+        raise InvalidValueError(
+            f"exit_timeout must be above 0 s, or None for no bound, not {seconds} s"
         )
-
-    def _unload_order(self) -> list[str]:
-        """Give all modules, users before what they use, else the latest first."""
-        left = list(reversed(self._modules))
-        order: list[str] = []
-        while left:
-            name = next(one for one in left if not set(self._users(one)) & set(left))
-            left.remove(name)
-            order.append(name)
-        return order
-
-    # Acting.
-
-    async def _start(self, module: ModuleRecord) -> None:
-        self._modules[module.name] = self._modules.pop(module.name)  # behind what it uses
-        try:
-            await module.start(self)
-        except TocsinError as error:
-            for user in self._users(module.name):
-                add_note(error, f"required by {user}")
-            raise
-
-    async def _undo(self, plan: list[ModuleRecord], error: BaseException) -> None:
-        """Undo a load: drop what is not loaded yet, unload what is and nobody else uses by now."""
-        failures, _ = await _each(partial(self._take_back, one) for one in reversed(plan))
-        _add_notes(error, failures, "while that was undone")
-
-    async def _take_back(self, module: ModuleRecord) -> None:
-        if module.state is ModuleState.LIVE:
-            self._check_unload(module.name)
-        await self._remove(module)
-        failures, _ = await _each(partial(self._take_back, one) for one in reversed(module.loaded))
-        _log_all(failures)
-
-    async def _remove(self, module: ModuleRecord) -> None:
-        """Unload a module, or stop loading it, whoever uses it; see that it is gone."""
-        if module.state is ModuleState.LIVE:
-            module.advance(Event.UNLOAD)
-            await self._finish(module, unwinding=True)
-        elif Event.FAIL in TRANSITIONS[module.state]:
-            module.advance(Event.FAIL)
-            await self._dismantle(module)
-        else:  # somebody else is unloading it, or has
-            await module.gone.wait()
-
-    async def _finish(self, module: ModuleRecord, *, unwinding: bool = False) -> None:
-        """Unload a module that is GOING; the hook of an unwinding is not cancelled."""
-        try:
-            with shield(needed=unwinding):
-                await module.exit(self)
-        finally:
-            await self._dismantle(module)
-
-    async def _dismantle(self, module: ModuleRecord) -> None:
-        """Take off everything of a module that is GOING."""
-        try:
-            await module.scope.aclose()
-        finally:
-            left = list(self._strangers(module))
-            if left:
-                _log.warn(
-                    "a module is gone, and on its chains are others", module=module.name, left=left
-                )
-            for chain in self._bus._owned_by(module.scope):
-                self._bus._discard(chain.name)
-            del self._modules[module.name]
-            package = module.source.package
-            others = (one.source for one in self._modules.values())
-            module.source.withdraw(next((one for one in others if one.package == package), None))
-            module.advance(Event.GONE)
-            module.gone.set()
-
-
-async def _each(
-    actions: Iterable[Callable[[], Awaitable[None]]],
-) -> tuple[list[Exception], BaseException | None]:
-    """Do all of them, whatever each raises; give that, and what interrupted one of them."""
-    failures: list[Exception] = []
-    interruption: BaseException | None = None
-    for action in actions:
-        try:
-            await action()
-        except Exception as error:
-            failures.append(error)
-        except BaseException as error:
-            interruption = error
-    return failures, interruption
-
-
-def _add_notes(error: BaseException, failures: list[Exception], when: str) -> None:
-    """Let an error surface as itself, with what failed on its way."""
-    _log_all(failures)
-    for failure in failures:
-        add_note(error, f"{when}: {in_words(failure)}")
-
-
-def _log_all(failures: list[Exception]) -> None:
-    for failure in failures:
-        _log.warn("a module failed while it was unloaded", error=failure)
-
-
-def _refuse_to_wait_for(scope: Scope) -> None:
-    """Raise `WouldDeadlockError` where unregistering a block would wait for the running code."""
-    what, instead = "unloading from", "unload the module after the call"
-    for block in scope.blocks:
-        chain: Any = block.chain
-        if hasattr(chain, "_refuse_any_walk"):  # its writers exclude all walks
-            chain._refuse_any_walk(what, instead)
-        else:
-            chain._refuse_own_walk(block, what, instead)

@@ -1,0 +1,307 @@
+"""The hot reload example, with files that really change while texts flow: none is lost."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from threading import Timer
+from typing import TYPE_CHECKING, Any, Self
+
+import anyio
+import pytest
+import structlog
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("nothing_left")]
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+NAMES = ["backwards", "count_words", "upper"]
+PATIENCE = 60  # seconds for a watcher on a machine that is busy
+
+
+@pytest.fixture(scope="module")
+def example() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("hot_reload", EXAMPLES / "hot_reload.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Plugins:
+    """A folder of plugins, of which each file is replaced in one step."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path / "plugins"
+        self.sources = {name: (EXAMPLES / f"text_plugins/{name}.py").read_text() for name in NAMES}
+        self.path.mkdir()
+        for name in NAMES:
+            self.write(name, 1)
+
+    def write(self, name: str, version: int) -> None:
+        self.put(name, self.sources[name].replace("VERSION = 1", f"VERSION = {version}"))
+
+    def put(self, name: str, source: str) -> None:
+        beside = self.path.parent / "new.py"
+        beside.write_text(source)
+        beside.replace(self.path / f"{name}.py")
+
+
+@pytest.fixture
+def plugins(tmp_path: Path) -> Plugins:
+    return Plugins(tmp_path)
+
+
+class Running:
+    """A service that runs, what it says, and what was answered."""
+
+    def __init__(self, service: Any) -> None:
+        self.service = service
+        self.send, self.news = anyio.create_memory_object_stream[tuple[str, str]](10_000)
+        self.log: list[Any] = []
+        """Of each text its number and the answers; of each reload what was said, in between."""
+        self.stop = False
+
+    def hear(self, word: str, what: str) -> None:
+        if word == "reloaded":
+            self.log.append((what, self.version(what)))
+        self.send.send_nowait((word, what))
+
+    async def wait_for(self, word: str, what: str = "") -> str:
+        """Wait until that is said, and give it."""
+        while True:
+            said, about = await self.news.receive()
+            if said == word and what in about:
+                return about
+
+    async def wait_for_version(self, name: str, version: int) -> None:
+        while await self.wait_for("reloaded", name) and self.version(name) != version:
+            pass  # it was read twice
+
+    def version(self, name: str) -> int:
+        version: int = self.service.host.require(name).VERSION
+        return version
+
+    async def submit_all(self, numbers: Any) -> None:
+        for number in numbers:
+            if self.stop:
+                return
+            self.log.append((number, await self.service.submit(f"text {number}")))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.send.close()
+        self.news.close()
+
+
+async def test_no_text_is_lost_and_no_old_version_runs_while_plugins_are_reloaded(
+    example: ModuleType, plugins: Plugins
+) -> None:
+    numbers = iter(range(10_000_000))
+    versions = [2, 3, 4]
+    with anyio.fail_after(PATIENCE), Running(example.TextService(plugins.path)) as running:
+        service = running.service
+        async with (
+            service.host,
+            service.news.registered(running.hear),
+            anyio.create_task_group() as group,
+        ):
+            await group.start(service.watch)
+            for _ in range(4):
+                group.start_soon(running.submit_all, numbers)
+            for version in versions:
+                # In both orders: those that come before and behind one that awaits something.
+                for name in sorted(NAMES, reverse=version % 2 == 0):
+                    plugins.write(name, version)
+                    await running.wait_for_version(name, version)
+                for name in NAMES:  # a broken one changes nothing
+                    plugins.put(name, "def (")
+                    said = await running.wait_for("failed", "SyntaxError")
+                    assert said.startswith(f"{name} was not reloaded, the old version stays")
+                    plugins.put(name, "VERSION = 99\n1 / 0")
+                    said = await running.wait_for("failed", "ZeroDivisionError")
+                    assert said.startswith(f"{name} was not reloaded, the old version was restored")
+            running.stop = True
+            await anyio.wait_all_tasks_blocked()
+            group.cancel_scope.cancel()
+
+    texts = {key: answers for key, answers in running.log if isinstance(key, int)}
+    assert len(texts) == sum(isinstance(key, int) for key, _ in running.log)
+    assert sorted(texts) == list(range(len(texts)))  # N texts were submitted, N were answered
+    for number, answers in texts.items():  # each by each plugin, once
+        assert sorted(name for name, _, _ in answers) == NAMES, number
+    text = f"text {len(texts) - 1}"
+    assert sorted(answer for _, _, answer in texts[len(texts) - 1]) == sorted(
+        ["2 words", text.upper(), text[::-1]]
+    )
+    now = dict.fromkeys(NAMES, 1)
+    seen: Counter[tuple[str, int]] = Counter()
+    for key, what in running.log:
+        if isinstance(key, str):  # reloaded: from now on no older version
+            now[key] = what
+            continue
+        for name, version, _ in what:
+            assert version >= now[name], (key, name)
+            now[name] = version
+            seen[name, version] += 1
+    assert now == dict.fromkeys(NAMES, versions[-1])
+    assert seen.keys() == {(name, version) for name in NAMES for version in [1, *versions]}
+    assert sum(seen.values()) == len(texts) * len(NAMES)
+
+
+HOLD = """
+import anyio
+
+entered, release = anyio.Event(), anyio.Event()
+
+async def hold(text, answers):
+    entered.set()
+    await release.wait()
+
+async def module_init(host):
+    await host.bus["texts"].register(hold, priority=1)
+"""
+
+
+async def test_texts_on_their_way_meet_the_old_version_and_those_held_back_the_new_one(
+    example: ModuleType, plugins: Plugins
+) -> None:
+    service = example.TextService(plugins.path)
+    answers: dict[str, dict[str, int]] = {}
+
+    async def submit(text: str) -> None:
+        answers[text] = {name: version for name, version, _ in await service.submit(text)}
+
+    plugins.put("hold", HOLD)
+    with structlog.testing.capture_logs():  # the block of that one is forgotten
+        async with service.host, anyio.create_task_group() as group:
+            await service.follow(plugins.path.glob("*.py"))
+            hold = service.host.require("hold")
+            group.start_soon(submit, "on its way")
+            await hold.entered.wait()
+            plugins.write("upper", 2)
+            group.start_soon(service.follow, [plugins.path / "upper.py"])
+            await anyio.wait_all_tasks_blocked()
+            group.start_soon(submit, "held back")
+            await anyio.wait_all_tasks_blocked()
+            assert service.host.require("upper").VERSION == 1
+            hold.release.set()
+    assert answers == {
+        "on its way": {"backwards": 1, "count_words": 1, "upper": 1},
+        "held back": {"backwards": 1, "count_words": 1, "upper": 2},
+    }
+
+
+async def test_plugins_that_appear_are_loaded_and_those_that_disappear_unloaded(
+    example: ModuleType, plugins: Plugins
+) -> None:
+    with anyio.fail_after(PATIENCE), Running(example.TextService(plugins.path)) as running:
+        service = running.service
+        async with (
+            service.host,
+            service.news.registered(running.hear),
+            anyio.create_task_group() as group,
+        ):
+            await group.start(service.watch)
+            (plugins.path / "upper.py").unlink()
+            await running.wait_for("removed", "upper")
+            plugins.put("lower", "raise RuntimeError('not yet')")
+            await running.wait_for("failed", "lower was not loaded: RuntimeError: not yet")
+            plugins.put("lower", plugins.sources["upper"].replace("upper", "lower"))
+            await running.wait_for("loaded", "lower")
+            answers = await service.submit("Text")
+            assert sorted(answers) == [
+                ("backwards", 1, "txeT"),
+                ("count_words", 1, "1 words"),
+                ("lower", 1, "text"),
+            ]
+            group.cancel_scope.cancel()
+    assert service.host.modules == ()
+
+
+async def test_a_plugin_that_raises_does_not_keep_the_others_from_answering(
+    example: ModuleType, plugins: Plugins
+) -> None:
+    plugins.put("upper", plugins.sources["upper"].replace("text.upper()", "str(1 / 0)"))
+    with anyio.fail_after(PATIENCE), structlog.testing.capture_logs() as logs:
+        service = example.TextService(plugins.path)
+        async with service.host, anyio.create_task_group() as group:
+            await group.start(service.watch)
+            answers = await service.submit("a b")
+            group.cancel_scope.cancel()
+    assert sorted(answers) == [("backwards", 1, "b a"), ("count_words", 1, "2 words")]
+    assert len(logs) == 1
+
+
+async def test_the_gate_is_closed_when_nobody_is_inside_and_opens_again(
+    example: ModuleType,
+) -> None:
+    gate, release, said = example.Gate(), anyio.Event(), []
+
+    async def go_through(name: str) -> None:
+        async with gate.passing():
+            said.append(f"{name} in")
+            await release.wait()
+            said.append(f"{name} out")
+
+    async def close() -> None:
+        async with gate.closed():
+            said.append("closed")
+
+    async with anyio.create_task_group() as group:
+        for task in (("one",), ("two",)):
+            group.start_soon(go_through, *task)
+        await anyio.wait_all_tasks_blocked()
+        group.start_soon(close)
+        await anyio.wait_all_tasks_blocked()
+        group.start_soon(go_through, "three")
+        await anyio.wait_all_tasks_blocked()
+        assert sorted(said) == ["one in", "two in"]
+        release.set()
+    assert sorted(said[:4]) == ["one in", "one out", "two in", "two out"]
+    assert said[4:] == ["closed", "three in", "three out"]
+
+
+def test_the_program_answers_stdin_and_follows_the_folder(
+    anyio_backend: str, plugins: Plugins, tmp_path: Path
+) -> None:
+    shutil.copy(EXAMPLES / "hot_reload.py", tmp_path)
+    with subprocess.Popen(
+        [sys.executable, "hot_reload.py", "--backend", anyio_backend, str(plugins.path)],
+        cwd=tmp_path,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        bufsize=1,
+    ) as process:
+        watchdog = Timer(PATIENCE, process.kill)
+        watchdog.start()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert [process.stderr.readline() for _ in NAMES] == [
+            f"[loaded {name}]\n" for name in NAMES
+        ]
+        process.stdin.write("Hello you\n")
+        answers = sorted(process.stdout.readline() for _ in NAMES)
+        assert answers == [
+            "backwards 1: uoy olleH\n",
+            "count_words 1: 2 words\n",
+            "upper 1: HELLO YOU\n",
+        ]
+        plugins.write("upper", 2)
+        assert process.stderr.readline() == "[reloaded upper]\n"
+        rest, _ = process.communicate("bye", timeout=PATIENCE)
+        assert "upper 2: BYE" in rest.splitlines()
+        watchdog.cancel()
+        assert process.returncode == 0
