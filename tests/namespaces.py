@@ -1,8 +1,8 @@
 """A network namespace of the test's own, and an operator who changes links in it.
 
 Making one takes the right to (``CAP_SYS_ADMIN``). Where that is missing, tests are skipped and say
-so; with ``TOCSIN_TEST_LINKS=required`` they fail instead. `.ci/run` sets that where it has the right,
-so that nobody believes in what was never run.
+so; with ``TOCSIN_TEST_LINKS=required`` they fail instead. `.ci/run` sets that where it has the
+right, so that nobody believes in what was never run.
 """
 
 from __future__ import annotations

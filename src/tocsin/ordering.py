@@ -1,12 +1,10 @@
 """Order within a priority: what ``before=`` and ``after=`` ask for (D1).
 
-Of all orders that do what is asked the one is taken that stays closest to the order of
-registration: at each place stands the block registered first among those whose forerunners stand
-already. So it depends on who is there, and not on how they came; nobody who is not asked about, and
-asks nothing, changes places with another one of that kind.
-
-`graphlib` gives such blocks in no order, and a heap over all of them would cost those too who ask
-for nothing; hence the walk along the row below, which leaves it only for those who had to wait.
+Who asks is who moves. A block that asks to come before others takes the place of the first of
+them; one that asks to come after others waits for the last of them. The rest keep the order of
+registration, unless what is asked leaves them none: at each place stands, of those whose
+forerunners stand already, the one that was registered first, or takes the place of such a one. So
+the order depends on who is there, and not on how they came.
 
 Pure functions over blocks; knows no chain and no table.
 """
@@ -14,7 +12,7 @@ Pure functions over blocks; knows no chain and no table.
 from __future__ import annotations
 
 from collections import defaultdict
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -45,31 +43,45 @@ def asks(block: AnyBlock) -> bool:
 
 def is_involved(block: AnyBlock, asking: Sequence[AnyBlock]) -> bool:
     """Say whether the order of others may depend on the block: it asks, or is asked about."""
-    if not asking:  # as nearly always
+    if asks(block) or not asking:  # the latter nearly always
         return asks(block)
-    return asks(block) or any(
-        _names(one.before, block) or _names(one.after, block) for one in asking
-    )
+    own = _names_of(block)
+    return any(not own.isdisjoint((*one.before, *one.after)) for one in asking)
 
 
 def arrange(blocks: Iterable[AnyBlock]) -> list[AnyBlock]:
     """Put blocks of one priority in order; those that wait for each other in a circle stay out."""
     row = sorted(blocks, key=sequence)
-    waits_for = _forerunners(row)
+    forerunners, targets = _relations(row)
     followers: defaultdict[int, list[int]] = defaultdict(list)
-    for later, earlier in waits_for.items():
+    for later, earlier in forerunners.items():
         for one in earlier:
             followers[one].append(later)
+    wanted = _wanted_places(len(row), targets)
+    ready = [(wanted[index], index) for index in range(len(row)) if not forerunners.get(index)]
+    heapify(ready)
     placed: list[AnyBlock] = []
-    for index in range(len(row)):
-        ready = [] if waits_for.get(index) else [index]
-        while ready:
-            placed.append(row[one := heappop(ready)])
-            for follower in followers.get(one, ()):
-                waits_for[follower].discard(one)
-                if not waits_for[follower] and follower < index:
-                    heappush(ready, follower)  # it had its turn, and had to wait
+    while ready:
+        _, index = heappop(ready)
+        placed.append(row[index])
+        for follower in followers.get(index, ()):
+            forerunners[follower].discard(index)
+            if not forerunners[follower]:
+                heappush(ready, (wanted[follower], follower))
     return placed
+
+
+def _wanted_places(number: int, targets: dict[int, set[int]]) -> list[int]:
+    """Give for each block whose place it takes: its own, or the first of those that it precedes."""
+    wanted = list(range(number))
+    changed = bool(targets)
+    while changed:  # again, as long as a target itself asks for another place
+        changed = False
+        for index, before in targets.items():
+            first = min(wanted[one] for one in before)
+            if first < wanted[index]:
+                wanted[index], changed = first, True
+    return wanted
 
 
 def conflict_of(block: AnyBlock, others: Sequence[AnyBlock]) -> Conflict | None:
@@ -77,56 +89,64 @@ def conflict_of(block: AnyBlock, others: Sequence[AnyBlock]) -> Conflict | None:
 
     The others can be put in order among themselves.
     """
+    own = _names_of(block)
     for other in others:
-        for first, second in ((block, other), (other, block)):
-            if first.priority < second.priority and _comes_first(first, second):
-                return Conflict((first, second), _say_priorities(first, second))
-    band = [one for one in others if one.priority == block.priority]
-    circle = _circle([*band, block])
+        if other.priority < block.priority:
+            first, second, asked = other, block, not own.isdisjoint(other.before)
+            asked = asked or (bool(block.after) and not _names_of(other).isdisjoint(block.after))
+        elif other.priority > block.priority:
+            first, second, asked = block, other, not own.isdisjoint(other.after)
+            asked = asked or (bool(block.before) and not _names_of(other).isdisjoint(block.before))
+        else:
+            continue
+        if asked:
+            return Conflict((first, second), _say_priorities(first, second))
+    circle = _circle([*(one for one in others if one.priority == block.priority), block])
     return Conflict(circle, _say_circle(circle)) if circle else None
 
 
-def _names(names: tuple[str, ...], block: AnyBlock) -> bool:
-    return bool(names) and (block.name in names or block.qualified_name in names)
+def _names_of(block: AnyBlock) -> frozenset[str]:
+    return frozenset((block.name, block.qualified_name))
 
 
-def _comes_first(first: AnyBlock, second: AnyBlock) -> bool:
-    """Say whether one of the two asks for this order."""
-    return _names(first.before, second) or _names(second.after, first)
-
-
-def _forerunners(row: Sequence[AnyBlock]) -> dict[int, set[int]]:
-    """Give for each block that has to wait, by index, those that must stand before it."""
+def _relations(row: Sequence[AnyBlock]) -> tuple[dict[int, set[int]], dict[int, set[int]]]:
+    """Give, by index, who has to stand before whom, and before whom each asks to stand."""
     asking = [index for index, block in enumerate(row) if asks(block)]
-    found: dict[int, set[int]] = {}
+    wanted = {name for index in asking for name in (*row[index].before, *row[index].after)}
+    bearers: defaultdict[str, set[int]] = defaultdict(set)
+    for index, block in enumerate(row):
+        for name in _names_of(block) & wanted:
+            bearers[name].add(index)
+    forerunners: defaultdict[int, set[int]] = defaultdict(set)
+    targets: dict[int, set[int]] = {}
     for index in asking:
-        block = row[index]
-        for other, candidate in enumerate(row):
-            if _names(block.after, candidate):
-                found.setdefault(index, set()).add(other)
-            if _names(block.before, candidate):
-                found.setdefault(other, set()).add(index)
-    return found
+        forerunners[index].update(*(bearers[name] for name in row[index].after))
+        before = set().union(*(bearers[name] for name in row[index].before))
+        for one in before:
+            forerunners[one].add(index)
+        if before:
+            targets[index] = before
+    return forerunners, targets
 
 
 def _circle(blocks: Sequence[AnyBlock]) -> tuple[AnyBlock, ...]:
     """Give blocks of which each has to come before the next and the last before the first."""
     placed = {id(block) for block in arrange(blocks)}
     stuck = [block for block in blocks if id(block) not in placed]
-    path: list[AnyBlock] = []
-    block = stuck[0] if stuck else None
-    while block is not None:
-        if any(block is one for one in path):
-            start = next(index for index, one in enumerate(path) if one is block)
-            return tuple(reversed(path[start:]))
-        path.append(block)
-        block = next(one for one in stuck if _comes_first(one, path[-1]))
+    forerunners, _ = _relations(stuck)
+    path: list[int] = []
+    index = 0
+    while stuck:
+        if index in path:
+            return tuple(stuck[one] for one in reversed(path[path.index(index) :]))
+        path.append(index)
+        index = min(forerunners[index])  # everybody that is stuck waits for somebody that is
     return ()
 
 
 def _say_priorities(first: AnyBlock, second: AnyBlock) -> str:
-    who, what = (first, "before") if _names(first.before, second) else (second, "after")
-    whom = second if who is first else first
+    asks_before = not _names_of(second).isdisjoint(first.before)
+    who, what, whom = (first, "before", second) if asks_before else (second, "after", first)
     return (
         f"block {who.name!r} of priority {who.priority} asks to come {what} block {whom.name!r} "
         f"of priority {whom.priority}; higher priority runs first, so change one of these"
