@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from tocsin import (
     NOTIFY_DONE,
+    NOTIFY_OK,
     AtomicChain,
     BlockingChain,
     NameFilter,
@@ -63,13 +64,6 @@ async def waiting(stream: Any, number: int) -> None:
             await checkpoint()
 
 
-async def release_when_a_writer_waits(chain: Any, held: Held) -> None:
-    with anyio.fail_after(30):
-        while not chain.statistics().writers_waiting:
-            await checkpoint()
-    held.release.set()
-
-
 async def test_a_stream_gives_events_and_data_in_order(chain: Any) -> None:
     async with chain.stream() as stream:
         assert isinstance(stream, Stream)
@@ -111,10 +105,12 @@ async def test_the_block_has_the_priority_and_name_that_were_given(chain: Any) -
         assert [(block.name, block.priority) for block in chain] == [("watcher", 7), ("stream", 0)]
 
 
-async def test_a_stream_does_not_change_the_result(chain: Any) -> None:
-    await maybe_await(chain.register(lambda event, data: 1, priority=1))
+async def test_a_stream_gives_no_result(chain: Any) -> None:
+    await maybe_await(chain.register(lambda event, data: 1))
     async with chain.stream():
         assert await maybe_await(chain.call("up", None)) == NOTIFY_DONE
+    async with chain.stream(priority=1):
+        assert await maybe_await(chain.call("up", None)) == NOTIFY_OK
 
 
 async def test_a_filtered_stream_hears_nothing(chain: Any) -> None:
@@ -232,6 +228,79 @@ async def test_nothing_of_a_stream_is_kept(chain: Any) -> None:
     assert (there(), gone()) == (None, None)
 
 
+# Leaving waits for nobody.
+
+
+async def test_leaving_does_not_wait_for_the_call_that_brought_the_event(async_chain: Any) -> None:
+    slow = Held()
+    await async_chain.register(slow, is_async=True, priority=-1)
+    async with anyio.create_task_group() as group:
+        async with async_chain.stream() as stream:
+            group.start_soon(call, async_chain, 1)
+            with anyio.fail_after(30):
+                assert await read(stream, 1) == [1]
+        assert len(async_chain) == 1
+        assert not slow.release.is_set()
+
+        async def produce() -> None:
+            while async_chain.statistics().blocks < 2:
+                await checkpoint()
+            await call(async_chain, 2)
+
+        if isinstance(async_chain, SrcuChain):
+            group.start_soon(produce)
+            with anyio.fail_after(30):
+                assert (await async_chain.wait_for())[0] == 2
+        slow.release.set()
+
+
+async def test_leaving_one_stream_does_not_wait_for_another_that_is_full(async_chain: Any) -> None:
+    async with anyio.create_task_group() as group:
+        async with async_chain.stream(max_buffer_size=2) as full:
+            async with async_chain.stream(max_buffer_size=2) as left:
+                for number in range(9):
+                    group.start_soon(call, async_chain, number)
+                await waiting(full, 7)
+                with anyio.fail_after(30):
+                    assert len(await read(left, 2)) == 2
+            assert len(async_chain) == 1
+
+
+async def test_a_handler_may_wait_for_the_answer_to_its_own_request() -> None:
+    chain = SrcuChain[str, int]("chain")
+    answered: list[int] = []
+
+    @chain.subscriber(events="request")
+    async def handle(event: str, number: int) -> None:
+        await chain.wait_for("reply", lambda event, other: other == number)
+        answered.append(number)
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            for number in (1, 2):
+                group.start_soon(chain.call, "request", number)
+            await anyio.wait_all_tasks_blocked()
+            await chain.call("reply", 2)
+            while answered != [2]:
+                await checkpoint()
+            await chain.call("reply", 1)
+    assert answered == [2, 1]
+
+
+async def test_wait_for_gives_the_first_of_two_events_that_come_at_once(chain: Any) -> None:
+    found: list[Any] = []
+
+    async def wait() -> None:
+        found.append((await chain.wait_for(priority=5, name="me"))[0])
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(wait)
+        await anyio.wait_all_tasks_blocked()
+        assert [(block.name, block.priority) for block in chain] == [("me", 5)]
+        await call(chain, 1, 2, 3)
+    assert found == [1]
+
+
 # Overflow.
 
 
@@ -309,18 +378,16 @@ async def test_leaving_lets_the_producers_go_that_wait(async_chain: Any) -> None
     assert async_chain.statistics().walks_running == 0
 
 
-@pytest.mark.parametrize("overflow", ["wait", "raise"])
-async def test_an_event_that_comes_while_a_stream_is_left_goes_nowhere(overflow: Any) -> None:
-    chain = BlockingChain[int, str]("chain")
-    held = Held()
-    await chain.register(held, is_async=True, priority=1)
-    async with anyio.create_task_group() as group:
-        async with chain.stream(overflow=overflow, max_buffer_size=1) as stream:
-            group.start_soon(call, chain, 1)
-            await held.entered.wait()
-            group.start_soon(release_when_a_writer_waits, chain, held)
-        assert stream.statistics().received == 0
-    assert len(chain) == 1
+async def test_a_where_that_takes_its_own_block_off_hears_nothing(chain: Any) -> None:
+    def leave(event: int, data: str) -> bool:
+        chain.unregister_nosync(chain.blocks[0])
+        return True
+
+    for overflow in ("raise", "drop_oldest", None):
+        async with chain.stream(where=leave, overflow=overflow) as stream:
+            await call(chain, 1)
+            assert stream.statistics().buffered in (0, 1)
+            assert chain.is_empty
 
 
 async def test_a_cancelled_producer_gives_up_its_place(async_chain: Any) -> None:
@@ -347,6 +414,86 @@ async def test_the_reader_itself_does_not_wait_for_itself(async_chain: Any) -> N
             await call(async_chain, 6)
 
 
+async def test_the_reader_does_not_wait_for_itself_in_a_concurrent_call(async_chain: Any) -> None:
+    async with async_chain.stream(max_buffer_size=1) as stream:
+        await call(async_chain, 1)
+        for _ in range(2):
+            for limit in (None, 1):
+                with anyio.fail_after(30), pytest.raises(WouldDeadlockError, match="is full, and"):
+                    await async_chain.call_concurrent(2, "", limit=limit)
+            assert await read(stream, 1) == [1]
+            await call(async_chain, 1)
+
+
+async def test_the_reader_does_not_wait_for_itself_behind_a_thread(async_chain: Any) -> None:
+    other = SrcuChain[int, Any]("other")
+    errors: list[BaseException] = []
+
+    def back(event: int, data: Any) -> None:
+        try:
+            anyio.from_thread.run(async_chain.call, event, "")
+        except WouldDeadlockError as error:
+            errors.append(error)
+
+    await other.register(back, thread=True)
+    async with async_chain.stream(max_buffer_size=1):
+        await call(async_chain, 1)
+        with anyio.fail_after(30):
+            await other.call(2, None)
+    assert len(errors) == 1
+
+
+async def test_a_producer_in_a_group_of_the_reader_may_wait_for_it(async_chain: Any) -> None:
+    async with async_chain.stream(max_buffer_size=1) as stream, anyio.create_task_group() as group:
+        group.start_soon(call, async_chain, 1, 2, 3, 4)
+        with anyio.fail_after(30):
+            assert await read(stream, 4) == [1, 2, 3, 4]
+
+
+async def test_who_has_read_once_may_wait_for_another_reader(async_chain: Any) -> None:
+    go = anyio.Event()
+
+    async def slow_reader(stream: Any) -> None:
+        await read(stream, 1)
+        await go.wait()
+        await read(stream, 4)
+
+    with anyio.fail_after(30):
+        async with async_chain.stream(max_buffer_size=1) as stream:
+            async with anyio.create_task_group() as group:
+                group.start_soon(slow_reader, stream)
+                await anyio.wait_all_tasks_blocked()
+                await call(async_chain, 1)
+                await anyio.wait_all_tasks_blocked()
+                await call(async_chain, 2)
+                assert await read(stream, 1) == [2]
+                await call(async_chain, 3)
+                group.start_soon(call, async_chain, 4, 5)
+                await waiting(stream, 1)
+                go.set()
+                await call(async_chain, 6)
+
+
+async def test_a_reader_that_has_ended_is_none(async_chain: Any) -> None:
+    async with async_chain.stream(max_buffer_size=1) as stream:
+        async with anyio.create_task_group() as group:
+            group.start_soon(read, stream, 1)
+            await call(async_chain, 1)
+        await call(async_chain, 2)
+        with anyio.fail_after(30), pytest.raises(WouldDeadlockError):
+            await call(async_chain, 3)
+
+
+async def test_others_wait_in_order_while_nobody_has_begun_to_read(async_chain: Any) -> None:
+    async with anyio.create_task_group() as group:
+        async with async_chain.stream(max_buffer_size=1) as stream:
+            await call(async_chain, 0)
+            for number in range(1, 6):
+                group.start_soon(call, async_chain, number)
+                await waiting(stream, number)
+            assert await read(stream, 6) == [0, 1, 2, 3, 4, 5]
+
+
 async def test_who_opens_a_stream_for_another_task_may_wait_for_that(async_chain: Any) -> None:
     seen: list[Any] = []
 
@@ -366,7 +513,9 @@ async def test_a_stream_that_nobody_reads_never_grows_past_its_buffer(
     chain: Any, overflow: Any
 ) -> None:
     if isinstance(chain, AtomicChain) and overflow == "wait":
-        overflow = "drop_oldest"
+        with pytest.raises(ValueError, match="overflow='wait' would block its calls"):
+            chain.stream(overflow=overflow)
+        return
     async with anyio.create_task_group() as group:
         async with chain.stream(max_buffer_size=3, overflow=overflow) as stream:
 
@@ -551,20 +700,21 @@ async def test_waiting_for_an_event_ends_when_the_block_is_taken_off(chain: Any)
     assert ended == ["ended"]
 
 
-async def test_a_reader_in_another_task_is_told_that_the_stream_is_closed(chain: Any) -> None:
+async def test_the_loop_of_another_reader_ends_when_the_stream_is_left(chain: Any) -> None:
     told: list[str] = []
 
     async def reader(stream: Any) -> None:
-        try:
+        async for _ in stream:
+            pass
+        told.append("over")
+        with pytest.raises(anyio.ClosedResourceError):
             await anext(stream)
-        except (anyio.ClosedResourceError, StopAsyncIteration) as error:
-            told.append(type(error).__name__)
 
     async with anyio.create_task_group() as group:
         async with chain.stream() as stream:
             group.start_soon(reader, stream)
             await anyio.wait_all_tasks_blocked()
-    assert len(told) == 1
+    assert told == ["over"]
 
 
 # wait_for
@@ -693,6 +843,123 @@ async def test_a_stream_on_a_blocking_chain_in_its_own_callback_is_refused() -> 
     await chain.register(listen)
     await chain.call("up")
     assert len(errors) == 1
+
+
+async def test_a_replay_that_does_not_fit_into_a_stream_is_refused_with_words() -> None:
+    for flavour in ASYNC:
+        chain = flavour("chain", replay=lambda: [(number, None) for number in range(5)])
+        message = "of chain 'chain' is full of what the chain replays to it, and nobody can read"
+        with anyio.fail_after(30), pytest.raises(WouldDeadlockError, match=message):
+            async with chain.stream(max_buffer_size=4):
+                pass
+        assert chain.is_empty
+        async with chain.stream(max_buffer_size=4, overflow="drop_newest") as stream:
+            with capture_logs():
+                assert await read(stream, 4) == [0, 1, 2, 3]
+
+
+async def test_a_where_that_gives_something_to_await_is_refused(chain: Any) -> None:
+    async with chain.stream(where=lambda event, data: _where(event, data)):
+        with pytest.raises(TypeError, match="its where= gave coroutine, not a bool"):
+            await call(chain, 1)
+
+
+@pytest.mark.parametrize("flavour", ASYNC)
+@pytest.mark.parametrize("reads", [False, True])
+@pytest.mark.parametrize("overflow", ["wait", "drop_oldest"])
+def test_a_stream_of_a_loop_that_was_closed_takes_itself_off(
+    flavour: Any, reads: bool, overflow: Any
+) -> None:
+    chain = flavour("chain")
+    loop = asyncio.new_event_loop()
+    stream = chain.stream(max_buffer_size=2, overflow=overflow)
+    loop.run_until_complete(stream.__aenter__())
+    reading = stream.__anext__()
+    if reads:
+        task = loop.create_task(reading)
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.run_until_complete(asyncio.sleep(0))
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+    loop.close()
+
+    async def produce() -> None:
+        with anyio.fail_after(30):
+            await call(chain, 1, 2, 3, 4)
+        assert chain.is_empty
+
+    asyncio.run(produce())
+    reading.close()
+
+
+async def test_every_reading_is_a_checkpoint(chain: Any) -> None:
+    async with chain.stream() as stream:
+        await call(chain, 1, 2)
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await anext(stream)
+        assert scope.cancelled_caught
+        assert stream.statistics().buffered == 2
+
+
+async def test_what_has_come_is_counted_at_once(chain: Any) -> None:
+    async with chain.stream() as stream, anyio.create_task_group() as group:
+        group.start_soon(read, stream, 1)
+        await anyio.wait_all_tasks_blocked()
+        await call(chain, 1)
+        assert stream.statistics().received == 1
+
+
+def test_a_cancelled_reading_leaves_nothing_behind() -> None:
+    async def main() -> None:
+        chain = AtomicChain[int, None]("chain")
+        async with chain.stream() as stream:
+            for _ in range(3):
+                with anyio.move_on_after(0):
+                    await anext(stream)
+            assert stream._buffer._readers == []  # type: ignore[attr-defined]
+
+    anyio.run(main)
+
+
+def test_a_signal_that_comes_while_a_reader_looks_wakes_it() -> None:
+    async def main() -> None:
+        chain = AtomicChain[int, None]("chain")
+
+        class Handling(list[Any]):
+            """A list of readers into whose growing a handler comes."""
+
+            def append(self, reader: Any) -> None:
+                chain.call(1, None)
+                super().append(reader)
+                chain.call(2, None)
+
+        async with chain.stream() as stream:
+            stream._buffer._readers = Handling()  # type: ignore[attr-defined]
+            with anyio.fail_after(30):
+                assert await read(stream, 2) == [1, 2]
+
+    anyio.run(main)
+
+
+def test_what_a_signal_drops_in_the_middle_of_a_drop_is_counted() -> None:
+    async def main() -> None:
+        chain = AtomicChain[int, None]("chain")
+        async with chain.stream(max_buffer_size=1) as stream:
+            buffer: Any = stream._buffer
+            drop, handled = buffer._drop, iter([2, 3])
+
+            def interrupted() -> None:
+                drop()
+                for number in handled:
+                    chain.call(number, None)
+
+            buffer._drop = interrupted
+            with capture_logs():
+                chain.call(0, None)
+                chain.call(1, None)
+            assert stream.statistics() == StreamStatistics(1, 1, 4, 3, 0)
+
+    anyio.run(main)
 
 
 async def test_a_stream_hears_the_replay_of_the_present_state() -> None:

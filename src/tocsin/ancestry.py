@@ -40,7 +40,15 @@ if TYPE_CHECKING:
 
     from .table import Snapshot
 
-__all__ = ["HOP", "Hop", "enclosing_walks", "own_walks", "thread_walks", "waits_for_us"]
+__all__ = [
+    "HOP",
+    "Hop",
+    "blocked_tasks",
+    "enclosing_walks",
+    "own_walks",
+    "thread_walks",
+    "waits_for_us",
+]
 
 
 class Hop(NamedTuple):
@@ -74,6 +82,31 @@ def own_walks(chain: object, codes: frozenset[CodeType]) -> Iterator[Snapshot]:
 def enclosing_walks(chain: object, codes: frozenset[CodeType]) -> Iterator[Snapshot]:
     """Give the snapshots of this chain's walks that cannot end before the running code goes on."""
     yield from own_walks(chain, codes)
+    for parent, holder in _waiting_parents():
+        yield from _suspended_walks(parent, holder, chain, codes)
+
+
+def blocked_tasks(running: CodeType) -> Iterator[object]:
+    """Give the coroutines of this task and of those that do nothing before it goes on.
+
+    These wait for the thread that led here, or for a task group that ``running`` holds; who holds
+    another group may well be doing something else in there.
+    """
+    task = _current_task()
+    if task is None:
+        return
+    yield task.coro
+    for parent, holder in _waiting_parents():
+        if holder is not None and not _is_held_by(running, parent, holder):
+            return
+        yield parent.coro
+
+
+def _waiting_parents() -> Iterator[tuple[TaskInfo, Any]]:
+    """Give the tasks that hold ours in a group, or came here through a thread, innermost first.
+
+    Each with the coroutine that holds the group; ``None`` for a thread.
+    """
     child = _current_task()
     if child is None:
         return
@@ -89,8 +122,18 @@ def enclosing_walks(chain: object, codes: frozenset[CodeType]) -> Iterator[Snaps
         elif hop is not None and _came_from_a_thread(child):
             parent, hop = hop
         if parent is not None and (holder is not None or child.parent_id is None):
-            yield from _suspended_walks(parent, holder, chain, codes)
+            yield parent, holder
         child = parent
+
+
+def _is_held_by(code: CodeType, task: TaskInfo, holder: object) -> bool:
+    """Say whether it is this code of a task that holds a group, or that waits in its exit."""
+    caller: object = None
+    for suspended in _awaits(task.coro):
+        if suspended is holder:
+            break
+        caller = suspended
+    return any(getattr(_frame_of(one), "f_code", None) is code for one in (holder, caller))
 
 
 def _suspended_walks(

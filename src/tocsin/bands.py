@@ -12,6 +12,7 @@ for it: a callback that would wait for its own call is refused, as in every othe
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, overload
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from .table import Snapshot
 
-__all__ = ["ASYNC_WALKS", "ConcurrentCalls"]
+__all__ = ["ASYNC_WALKS", "CONCURRENCY", "ConcurrentCalls"]
 
 
 class ConcurrentCalls(Generic[EventT, DataT]):
@@ -133,7 +134,8 @@ class _Together:
         # Not handed to the task: trio starts tasks in any order, blocks come in that of the chain.
         part = next(self._parts)
         try:
-            await adrive(part, data)
+            if self._failure is None:  # else it had not begun when the band was cancelled
+                await adrive(part, data)
         except BaseException as error:
             if _is_cancelled(error):
                 raise
@@ -152,8 +154,14 @@ class _Together:
             self._group.cancel_scope.cancel()
         else:
             self._failure = first
-            notes = "; ".join(getattr(later, "__notes__", ()))
-            add_note(first, f"while the band was cancelled, {type(later).__name__} came; {notes}")
+            said = f"while the band was cancelled, {type(later).__name__} came"
+            add_note(first, "; ".join([said, *_notes_of(later)]))
+
+
+def _notes_of(error: BaseException) -> list[str]:
+    with suppress(Exception):  # whatever the attributes of somebody's exception do
+        return [str(note) for note in error.__notes__]
+    return []
 
 
 def _is_cancelled(error: BaseException) -> bool:
@@ -175,3 +183,6 @@ ASYNC_WALKS: frozenset[CodeType] = frozenset(
     )
 )
 """The code of every async walk; its ``items``, once set, is the snapshot that it is counted on."""
+
+CONCURRENCY: CodeType = _Together.run.__code__
+"""The code that holds the tasks of a band, and does nothing else until they have ended."""

@@ -13,11 +13,11 @@ from __future__ import annotations
 from collections import deque
 from contextlib import suppress
 from threading import RLock
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _log
 from .errors import InvalidTypeError, InvalidValueError, StreamOverflowError
-from .loops import is_closed, running_loop, soon
+from .loops import is_closed, running_loop, soon, was_abandoned
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -72,7 +72,8 @@ class Buffer:
         self._chain = chain
         self._name = name
         self._quiet = quiet
-        self._taken = self._dropped = 0
+        self._loop: object = None
+        self._dropped = 0
         self._is_dropping = False
         self.size: int = size
         self.overflow: str = overflow
@@ -83,15 +84,17 @@ class Buffer:
 
     if TYPE_CHECKING:  # said by each of them
 
-        def open(self) -> None: ...  # noqa: D102
         def push(self, pair: Pair) -> bool: ...  # noqa: D102
         async def wait_and_push(self, pair: Pair) -> None: ...  # noqa: D102
         async def get(self) -> Pair: ...  # noqa: D102
         def end(self) -> None: ...  # noqa: D102
         def close(self) -> None: ...  # noqa: D102
-        def _take(self) -> Pair: ...
-        @property
-        def _waiting(self) -> tuple[int, int]: ...  # events, and producers
+        def statistics(self) -> StreamStatistics: ...  # noqa: D102
+        def _drop(self) -> None: ...  # the oldest event that waits to be read
+
+    def open(self) -> None:
+        """Begin to take events, in the reader's event loop."""
+        self._loop = running_loop()
 
     def put(self, pair: Pair) -> None:
         """Take an event, or do what is to be done when there is no room. Never waits."""
@@ -100,31 +103,23 @@ class Buffer:
 
     def _admit(self, pair: Pair) -> bool:
         """Take an event or drop one; say whether that was the first since the buffer was empty."""
-        if self.push(pair):
-            return False
-        if self.overflow == "raise":
-            raise StreamOverflowError(
-                f"the stream {self._name!r} of chain {self._chain!r} is full, {self.size} events "
-                f"wait to be read; read them faster, or give it another overflow"
-            )
-        if self.overflow == "drop_oldest":
-            self._take()
-            self.push(pair)
-        self._dropped += 1
-        begins, self._is_dropping = not self._is_dropping, True
+        begins = False
+        while not self.push(pair):
+            if self.overflow == "raise":
+                raise StreamOverflowError(
+                    f"the stream {self._name!r} of chain {self._chain!r} is full, {self.size} "
+                    f"events wait to be read; read them faster, or give it another overflow"
+                )
+            self._dropped += 1
+            begins, self._is_dropping = begins or not self._is_dropping, True
+            if self.overflow == "drop_newest":
+                break
+            self._drop()  # and push again: a signal handler may have taken the room
         return begins
 
-    def _took(self) -> None:
-        """Take note that an event was read."""
-        self._taken += 1
-        if not self._waiting[0]:
-            self._is_dropping = False
-
-    def statistics(self) -> StreamStatistics:
-        """Give the state at this moment."""
-        buffered, producers = self._waiting
-        received = self._taken + buffered + self._dropped
-        return StreamStatistics(buffered, self.size, received, self._dropped, producers)
+    def _abandon(self) -> bool:
+        self.is_closed = self.is_abandoned = True
+        return True
 
 
 class LoopBuffer(Buffer):
@@ -132,25 +127,30 @@ class LoopBuffer(Buffer):
 
     default = "wait"
 
-    _sender: MemoryObjectSendStream[Pair] | None = None
+    _sender: MemoryObjectSendStream[Pair]
     _receiver: MemoryObjectReceiveStream[Pair]
+    _pushed = 0
 
     def open(self) -> None:
         """Begin to take events, in the reader's event loop."""
         from anyio import create_memory_object_stream
 
+        super().open()
         self._sender, self._receiver = create_memory_object_stream[Any](self.size)
 
     def push(self, pair: Pair) -> bool:
-        """Take an event if there is room, or nobody to read it; say if there was."""
-        from anyio import BrokenResourceError, ClosedResourceError, WouldBlock
+        """Take an event if there is room, or nobody to read it; say if it need not wait."""
+        from anyio import ClosedResourceError, WouldBlock
 
+        if was_abandoned(self._loop):
+            return self._abandon()
         try:
-            cast("MemoryObjectSendStream[Pair]", self._sender).send_nowait(pair)
+            self._sender.send_nowait(pair)
         except WouldBlock:
             return False
-        except (BrokenResourceError, ClosedResourceError):
+        except ClosedResourceError:  # its own where= has just taken the block off
             return True
+        self._pushed += 1
         return True
 
     async def wait_and_push(self, pair: Pair) -> None:
@@ -158,36 +158,51 @@ class LoopBuffer(Buffer):
         from anyio import BrokenResourceError, ClosedResourceError
 
         with suppress(BrokenResourceError, ClosedResourceError):
-            await cast("MemoryObjectSendStream[Pair]", self._sender).send(pair)
+            await self._sender.send(pair)
+            self._pushed += 1
 
     async def get(self) -> Pair:
         """Give the next event, or raise `anyio.EndOfStream`. A checkpoint."""
         pair = await self._receiver.receive()
-        self._took()
+        if not self._sender.statistics().current_buffer_used:
+            self._is_dropping = False
         return pair
 
     def end(self) -> None:
         """Let no event come any more; what is there can still be read."""
-        cast("MemoryObjectSendStream[Pair]", self._sender).close()
+        with suppress(RuntimeError):  # whose loop is gone cannot be woken
+            self._sender.close()
 
     def close(self) -> None:
         """Let the reader leave, and the producers go that wait for room."""
         self.is_closed = True
         self._receiver.close()
 
-    def _take(self) -> Pair:
-        return self._receiver.receive_nowait()
+    def _drop(self) -> None:
+        self._receiver.receive_nowait()
 
-    @property
-    def _waiting(self) -> tuple[int, int]:
-        if self._sender is None:
-            return 0, 0
+    def _abandon(self) -> bool:
+        with suppress(RuntimeError):  # those who wait cannot be woken any more
+            self._receiver.close()
+        return super()._abandon()
+
+    def statistics(self) -> StreamStatistics:
+        """Give the state at this moment."""
+        if not hasattr(self, "_sender"):
+            return StreamStatistics(0, self.size, 0, 0, 0)
         state = self._sender.statistics()
-        return state.current_buffer_used, state.tasks_waiting_send
+        received = self._pushed + (self._dropped if self.overflow == "drop_newest" else 0)
+        return StreamStatistics(
+            state.current_buffer_used, self.size, received, self._dropped, state.tasks_waiting_send
+        )
 
 
 class ThreadBuffer(Buffer):
-    """For producers in any thread, or in a signal handler; they never wait."""
+    """For producers in any thread, or in a signal handler; they never wait.
+
+    The lock can be entered again by a signal handler, so every step leaves a state that one can
+    come upon.
+    """
 
     def __init__(
         self, chain: str, name: str, size: int, overflow: str, *, quiet: bool = False
@@ -198,24 +213,19 @@ class ThreadBuffer(Buffer):
                 f"chain {chain!r}: overflow='wait' would block its calls; drop_oldest, drop_newest "
                 f"or raise it must be, or take a SrcuChain or BlockingChain"
             )
-        # Bounded by itself too: a signal handler may come between a look and an append.
-        self._pairs: deque[Pair] = deque(maxlen=size)
+        self._pairs: deque[Pair] = deque()
         self._lock = RLock()
+        self._taken = 0
         self._has_ended = False
         self._readers: list[Event] = []
-        self._loop: object = None
-
-    def open(self) -> None:
-        """Begin to take events, in the reader's event loop."""
-        self._loop = running_loop()
 
     def push(self, pair: Pair) -> bool:
-        """Take an event if there is room, or nobody to read it; say if there was."""
+        """Take an event if there is room, or nobody to read it; say if there is nothing to do."""
         with self._lock:
             if self.is_closed:
                 return True
-            if len(self._pairs) >= self.size and not self._is_left_alone():
-                return False
+            if len(self._pairs) >= self.size:  # which is when nobody seems to read
+                return is_closed(self._loop) and self._abandon()
             self._pairs.append(pair)
             self._wake()
         return True
@@ -224,12 +234,6 @@ class ThreadBuffer(Buffer):
         with self._lock:
             return super()._admit(pair)
 
-    def _is_left_alone(self) -> bool:
-        """Say whether the reader's event loop is gone; looked at when there is no room."""
-        if is_closed(self._loop):
-            self.is_closed = self.is_abandoned = True
-        return self.is_abandoned
-
     def _wake(self) -> None:
         """Wake those who wait for an event, from whatever thread this is."""
         readers, self._readers = self._readers, []
@@ -237,7 +241,7 @@ class ThreadBuffer(Buffer):
             for reader in readers:
                 soon(self._loop, reader.set)
         except RuntimeError:  # the loop is gone
-            self.is_closed = self.is_abandoned = True
+            self._abandon()
 
     async def get(self) -> Pair:
         """Give the next event, or raise `anyio.EndOfStream`. A checkpoint."""
@@ -246,22 +250,27 @@ class ThreadBuffer(Buffer):
 
         await checkpoint()
         while True:
-            with self._lock:
-                if self._pairs:
-                    pair = self._take()
-                    self._took()
-                    return pair
-                if self.is_closed:
-                    raise ClosedResourceError
-                if self._has_ended:
-                    raise EndOfStream
-                reader = Event()
-                self._readers.append(reader)
+            reader = Event()
             try:
+                with self._lock:
+                    self._readers.append(reader)  # before it looks: who comes now will wake it
+                    if self.is_closed:
+                        raise ClosedResourceError
+                    if self._pairs:
+                        return self._take()
+                    if self._has_ended:
+                        raise EndOfStream
                 await reader.wait()
             finally:
                 with self._lock, suppress(ValueError):  # who was woken is not there any more
                     self._readers.remove(reader)
+
+    def _take(self) -> Pair:
+        pair = self._pairs.popleft()
+        self._taken += 1
+        if not self._pairs:
+            self._is_dropping = False
+        return pair
 
     def end(self) -> None:
         """Let no event come any more; what is there can still be read."""
@@ -270,14 +279,17 @@ class ThreadBuffer(Buffer):
             self._wake()
 
     def close(self) -> None:
-        """Let the reader leave, and the producers go that wait for room."""
+        """Let the reader leave."""
         with self._lock:
             self.is_closed = True
             self._wake()
 
-    def _take(self) -> Pair:
-        return self._pairs.popleft()
+    def _drop(self) -> None:
+        self._pairs.popleft()
 
-    @property
-    def _waiting(self) -> tuple[int, int]:
-        return len(self._pairs), 0
+    def statistics(self) -> StreamStatistics:
+        """Give the state at this moment."""
+        with self._lock:
+            buffered = len(self._pairs)
+            received = self._taken + buffered + self._dropped
+            return StreamStatistics(buffered, self.size, received, self._dropped, 0)

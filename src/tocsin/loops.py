@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-__all__ = ["LoopBinding", "is_closed", "running_loop", "shield", "soon"]
+__all__ = ["LoopBinding", "is_closed", "running_loop", "shield", "soon", "was_abandoned"]
 
 
 def running_loop() -> object | None:
@@ -62,6 +62,12 @@ def is_closed(loop: Any) -> bool:
     return False
 
 
+def was_abandoned(loop: object) -> bool:
+    """Say whether a loop was closed while tasks may have been pending, as asyncio allows."""
+    closed = getattr(loop, "is_closed", None)
+    return closed is not None and bool(closed())
+
+
 def soon(loop: Any, call: Callable[[], object]) -> None:
     """Have a loop call something, from any thread or signal handler; `RuntimeError` if it is gone.
 
@@ -85,8 +91,7 @@ class LoopBinding:
     @property
     def is_abandoned(self) -> bool:
         """Whether the loop was closed while tasks were pending, as asyncio allows."""
-        is_closed = getattr(self._loop, "is_closed", None)
-        return is_closed is not None and bool(is_closed())
+        return was_abandoned(self._loop)
 
     def bind(self, name: str) -> bool:
         """Check that this is the chain's loop, binding it if it has none.

@@ -1,21 +1,24 @@
 """`Stream`: the events of a chain as an async iterator, through a buffer that cannot grow.
 
-Owns the block that puts events into the buffer, and its end: however the consumer leaves, the
-producers that wait for room are let go first, and then the block is off. Knows a chain by its
-``registered`` and no more; what a buffer does when it is full stands in `buffers`.
+Owns the block that puts events into the buffer, and its end. Leaving lets go the producers that
+wait for room, then takes the block off, and waits for nobody: all that its callback does is put an
+event into a buffer that takes none any more. What a buffer does when it is full stands in
+`buffers`.
 
 Invariant: a block of a stream is on its chain only while the stream is open.
 """
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, AsyncExitStack, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from ._typing import DataT, EventT, Generic
+from .ancestry import blocked_tasks
+from .bands import CONCURRENCY
 from .block import NotifierBlock
 from .buffers import OVERFLOWS, Buffer, check_size
-from .callables import is_async_callable
+from .callables import close_coroutine, is_async_callable
 from .errors import (
     InvalidTypeError,
     InvalidValueError,
@@ -25,7 +28,6 @@ from .errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
     from typing import Literal, Self, TypeAlias
 
     from .buffers import StreamStatistics
@@ -59,7 +61,8 @@ class Stream(Generic[EventT, DataT]):
 
     ``async with`` registers it and takes it off at the end, whatever ended it. Iteration gives
     ``(event, data)``; several tasks may iterate, and each pair goes to one of them. It ends when
-    somebody else takes the stream's block off, a scope for instance, after what is in the buffer.
+    somebody else takes the stream's block off, a scope for instance, after what is in the buffer,
+    and for a task that waits while another one leaves.
     """
 
     __slots__ = (
@@ -67,9 +70,9 @@ class Stream(Generic[EventT, DataT]):
         "_block",
         "_buffer",
         "_chain",
-        "_consumer",
-        "_has_iterated",
-        "_stack",
+        "_is_open",
+        "_opener",
+        "_readers",
         "_where",
     )
 
@@ -90,44 +93,43 @@ class Stream(Generic[EventT, DataT]):
         self._where = where
         callback = self._wait_and_put if buffer.overflow == "wait" else self._put
         self._block = _StreamBlock(callback, buffer.end, **options)
-        self._stack: AsyncExitStack | None = None
-        self._consumer: int | None = None
-        self._has_iterated = False
+        self._is_open = False
+        self._opener: object = None
+        self._readers: list[object] = []  # coroutines, since a task's id is used again
 
     def statistics(self) -> StreamStatistics:
         """Give what has come, what waits in the buffer, and what was dropped."""
         return self._buffer.statistics()
 
     async def __aenter__(self) -> Self:
-        if self._stack is not None:
+        if self._opener is not None:
             raise InvalidValueError(
-                f"the stream {self._block.name!r} of chain {self._chain.name!r} was entered before;"
-                f" make another one with chain.stream()"
+                f"{self._who} was entered before; make another one with chain.stream()"
             )
-        self._note_consumer()
+        self._opener = _current_task()
         self._buffer.open()
-        self._stack = AsyncExitStack()
-        self._stack.callback(self._buffer.end)
         try:
-            made: Any = self._chain.registered(self._block)
-            if isinstance(made, AbstractContextManager):
-                self._stack.enter_context(cast("AbstractContextManager[object]", made))
-            else:
-                await self._stack.enter_async_context(made)
+            made: Any = self._chain.register(self._block)
+            if hasattr(made, "__await__"):
+                await made
         except BaseException:
-            self._buffer.close()
-            self._buffer.end()
+            self._close()
             raise
-        self._stack.callback(self._buffer.close)  # first of all: it lets waiting producers go
+        self._is_open = True
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await cast("AsyncExitStack", self._stack).__aexit__(kind, error, trace)
+    async def __aexit__(self, *_raised: object) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        self._is_open = False
+        self._buffer.close()
+        self._take_off()
+        self._buffer.end()
+
+    def _take_off(self) -> None:
+        with suppress(NotRegisteredError):
+            self._chain.unregister_nosync(self._block)
 
     def __aiter__(self) -> Self:
         return self
@@ -135,59 +137,82 @@ class Stream(Generic[EventT, DataT]):
     async def __anext__(self) -> tuple[EventT, DataT]:
         from anyio import ClosedResourceError, EndOfStream
 
-        if self._stack is None or self._buffer.is_closed:
+        if not self._is_open:
             raise ClosedResourceError(
-                f"the stream {self._block.name!r} of chain {self._chain.name!r} is not open; "
-                f"iterate inside of: async with chain.stream() as stream"
+                f"{self._who} is not open; iterate inside of: async with chain.stream() as stream"
             )
-        self._note_consumer()
-        self._has_iterated = True
+        task = _current_task()
+        if not any(task is one for one in self._readers):
+            self._readers = [*self._living_readers(), task]
         try:
             return cast("tuple[EventT, DataT]", await self._buffer.get())
-        except EndOfStream:
+        except (ClosedResourceError, EndOfStream):
             raise StopAsyncIteration from None
 
     # The callbacks.
 
     def _wants(self, event: EventT, data: DataT) -> bool:
-        return self._where is None or bool(self._where(event, data))
+        if self._where is None:
+            return True
+        said: object = self._where(event, data)
+        if hasattr(type(said), "__await__"):
+            close_coroutine(said)
+            raise InvalidTypeError(
+                f"{self._who}: its where= gave {type(said).__name__}, not a bool"
+            )
+        return bool(said)
 
     def _put(self, event: EventT, data: DataT) -> None:
         if self._wants(event, data):
             self._buffer.put((event, data))
             if self._buffer.is_abandoned:  # nobody will ever leave
-                with suppress(NotRegisteredError):
-                    self._chain.unregister_nosync(self._block)
+                self._take_off()
 
     async def _wait_and_put(self, event: EventT, data: DataT) -> None:
-        if self._wants(event, data) and not self._buffer.push((event, data)):
-            await self._refuse_to_wait_for_ourselves()
-            await self._buffer.wait_and_push((event, data))
+        if self._wants(event, data):
+            if not self._buffer.push((event, data)):
+                await self._refuse_to_wait_for_ourselves()
+                await self._buffer.wait_and_push((event, data))
+            if self._buffer.is_abandoned:
+                self._take_off()
 
     async def _refuse_to_wait_for_ourselves(self) -> None:
+        """Raise `WouldDeadlockError` where all who read can do nothing before this call ends."""
         from anyio.lowlevel import checkpoint
 
-        for _ in range(_TURNS):
-            if not self._has_iterated:
-                await checkpoint()
-        if self._consumer == _current_task():
+        blocked = list(blocked_tasks(CONCURRENCY))
+        if not self._is_open and any(self._opener is one for one in blocked):
             raise WouldDeadlockError(
-                f"the stream {self._block.name!r} of chain {self._chain.name!r} is full, and the "
-                f"task that reads it would wait for itself; read it in another task, give it a "
-                f"larger max_buffer_size, or another overflow"
+                f"{self._who} is full of what the chain replays to it, and nobody can read that "
+                f"before it has joined; give it a larger max_buffer_size, or another overflow"
+            )
+        for _ in range(_TURNS):
+            if any(self._opener is one for one in blocked) and not self._living_readers():
+                await checkpoint()
+        readers = self._living_readers() or [self._opener]
+        if all(any(reader is one for one in blocked) for reader in readers):
+            raise WouldDeadlockError(
+                f"{self._who} is full, and the task that reads it would wait for itself; read it "
+                f"in another task, give it a larger max_buffer_size, or another overflow"
             )
 
-    def _note_consumer(self) -> None:
-        self._consumer = _current_task()
+    def _living_readers(self) -> list[object]:
+        """Give the tasks that have read and have not ended."""
+        return [one for one in self._readers if getattr(one, "cr_frame", one) is not None]
+
+    @property
+    def _who(self) -> str:
+        return f"the stream {self._block.name!r} of chain {self._chain.name!r}"
 
     def __repr__(self) -> str:
         return f"<Stream {self._block.name!r} of {self._chain.name!r}: {self.statistics()}>"
 
 
-def _current_task() -> int:
+def _current_task() -> object:
+    """Give the coroutine of the running task."""
     from anyio import get_current_task
 
-    return get_current_task().id
+    return get_current_task().coro
 
 
 class Streaming(Generic[EventT, DataT]):
@@ -225,9 +250,11 @@ class Streaming(Generic[EventT, DataT]):
           counted, and logged when dropping begins.
         - ``"raise"``: `StreamOverflowError` in the call, which is the block's exception (D9).
 
-        On an `AtomicChain` the producers may be other threads; once the reader's event loop is
-        gone the stream takes itself off, and they notice nothing. Raises `InvalidTypeError` or
-        `InvalidValueError`. Entering and leaving are as ``register`` and ``unregister``.
+        On an `AtomicChain` the producers may be other threads. When the reader's event loop is
+        gone, the stream takes itself off when its buffer is full, and they notice nothing. Raises
+        `InvalidTypeError` or `InvalidValueError`. Entering is as ``register``, leaving as
+        ``unregister_nosync``: it waits for no call. A stream's block gives no result, so where it
+        is the last one the result of the call is `NOTIFY_DONE`.
         """
         wanted = self._buffer_type.default if overflow is None else overflow
         what = f"chain {self.name!r}: a stream"
