@@ -405,6 +405,14 @@ def test_an_observer_of_a_bus_hears_chains_present_and_to_come(bus: Bus) -> None
     assert not observation.is_attached
 
 
+def test_each_observer_of_a_bus_hears_of_a_chain_to_come(bus: Bus) -> None:
+    first, second = Tape(), Tape()
+    bus.observe(first)
+    bus.observe(second)
+    bus.add(AtomicChain[str]("chain")).call("up")
+    assert (first.said, second.said) == (["chain"], ["chain"])
+
+
 def test_a_chain_that_leaves_the_bus_is_observed_no_longer(bus: Bus) -> None:
     tape, own = Tape(), Tape()
     with bus.observe(tape):

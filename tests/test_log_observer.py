@@ -128,6 +128,63 @@ def test_what_is_no_level_is_refused(level: Any) -> None:
         StructlogObserver(level=level)
 
 
+@pytest.mark.parametrize("level", [0, 5, 15, 60, -1])
+def test_a_level_that_there_is_not_is_refused(level: int) -> None:
+    with pytest.raises(ValueError, match=f"not {level}; there are 10, 20, 30, 40, 50"):
+        StructlogObserver(level=level)
+
+
+def test_the_two_forms_take_a_level_and_warn_of_exceptions_at_least() -> None:
+    for level, raised in ((logging.DEBUG, "warning"), (logging.ERROR, "error")):
+        stream = io.StringIO()
+        chain = AtomicChain[str, None]("orders")
+        chain.register(lambda event, data: 1 // 0)
+        with chain.observe(StructlogObserver.json(stream, level=level)):
+            with pytest.raises(ZeroDivisionError):
+                chain.call("up")
+        levels = [json.loads(line)["level"] for line in stream.getvalue().splitlines()]
+        usual = logging.getLevelName(level).lower()
+        assert levels == [usual, usual, raised, usual]
+    assert "orders" in _console(logging.DEBUG)
+
+
+def _console(level: int) -> str:
+    stream = io.StringIO()
+    chain = AtomicChain[str, None]("orders")
+    with chain.observe(StructlogObserver.console(stream, level=level)):
+        chain.call("up")
+    return stream.getvalue()
+
+
+def test_every_kind_of_structlog_logger_will_do() -> None:
+    lines: list[str] = []
+
+    class Printer:
+        def info(self, line: str) -> None:
+            lines.append(line)
+
+    plain = structlog.wrap_logger(
+        Printer(),
+        processors=[structlog.processors.LogfmtRenderer()],
+        wrapper_class=structlog.BoundLogger,
+    )
+    chain = AtomicChain[str, None]("orders")
+    observation = chain.observe(StructlogObserver(plain))
+    chain.call("up")
+    assert observation.is_attached
+    assert len(lines) == 2
+
+
+def test_without_stderr_nothing_is_written_to_stdout(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stderr", None)
+    observer = StructlogObserver.json()
+    monkeypatch.undo()
+    drive(observer)
+    assert capsys.readouterr() == ("", "")
+
+
 @pytest.mark.anyio
 async def test_a_writer_that_waits_is_logged() -> None:
     chain = SrcuChain[str, None]("orders")

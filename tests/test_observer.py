@@ -522,6 +522,73 @@ async def test_an_observed_walk_of_ones_own_is_still_found(flavour: Any) -> None
     assert errors == [WouldDeadlockError] * 2
 
 
+async def test_d15_a_call_that_outlives_the_one_it_was_made_in_is_not_nested(
+    anyio_backend: str,
+) -> None:
+    chain, tape = SrcuChain[int, None]("chain"), Tape()
+    done = anyio.Event()
+
+    async def again(event: int, data: None) -> None:
+        if event:
+            group.start_soon(chain.call, event - 1)
+        else:
+            done.set()
+
+    await chain.register(again)
+    chain.observe(tape)
+    async with anyio.create_task_group() as group:
+        await chain.call(50)
+        await done.wait()
+    assert len(tape.calls) == 51
+    assert max(call.depth for call in tape.calls) <= 1
+    assert all(call.parent is None or call.parent.parent is None for call in tape.calls)
+
+
+async def test_d15_an_interruption_in_an_observer_leaves_no_call_behind(rig: Rig) -> None:
+    tape = Tape()
+    with rig.chain.observe(broken("call_started", KeyboardInterrupt())):
+        with pytest.raises(KeyboardInterrupt):
+            await rig.call("up", None)
+    rig.chain.observe(tape)
+    await rig.call("up", None)
+    assert [call.depth for call in tape.calls] == [0]
+
+
+@pytest.mark.parametrize("flavour", ASYNC)
+async def test_an_observer_detached_in_another_thread_is_let_go_at_the_next_change(
+    flavour: Any,
+) -> None:
+    chain: Any = flavour("chain")
+    await chain.call("up", None)
+    observation = chain.observe(Tape())
+    await anyio.to_thread.run_sync(observation.detach)
+    await chain.register(lambda event, data: None)
+    assert chain._table.observers == ()
+
+
+async def test_durations_are_those_of_the_callback_and_of_the_call() -> None:
+    class Durations(Observer):
+        def callback_raised(self, call: Any, block: Any, error: Any, duration: float) -> None:
+            seen.append(duration)
+
+        def call_finished(self, call: Any, result: Any, error: Any, duration: float) -> None:
+            seen.append(duration)
+
+    seen: list[float] = []
+    chain = SrcuChain[str, None]("chain")
+
+    async def fail(event: str, data: None) -> None:
+        for _ in range(20):
+            await anyio.lowlevel.checkpoint()
+        raise ValueError("no")
+
+    await chain.register(fail)
+    chain.observe(Durations())
+    with pytest.raises(ValueError, match="no"):
+        await chain.call("up")
+    assert 0 < seen[0] < seen[1]
+
+
 async def test_an_observed_walk_counts_as_one(rig: Rig) -> None:
     running: list[int] = []
     await rig.add("a", lambda e, d: running.append(rig.chain.statistics().walks_running))

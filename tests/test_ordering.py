@@ -262,6 +262,10 @@ async def test_d1_a_removed_block_is_not_entered_though_the_order_had_been_chang
         (["x", "log_*"], ValueError, "{}= of block 'me': 'log_[*]' cannot be a block's name"),
         ("a,b", ValueError, "'a,b' cannot be a block's name"),
         ("", ValueError, "'' cannot be a block's name"),
+        ("metrics_*:log", ValueError, "'metrics_[*]' cannot be a block's name"),
+        (":log", ValueError, "'' cannot be a block's name"),
+        ("a b:log", ValueError, "'a b' cannot be a block's name"),
+        ("m:a:b", ValueError, "'a:b' cannot be a block's name"),
         (3, TypeError, "{}= of block 'me' takes names of blocks, not int"),
         ([3], TypeError, "{}= of block 'me': a block's name must be a str, not int"),
         (None, TypeError, "takes names of blocks, not NoneType"),
@@ -284,6 +288,7 @@ def test_before_and_after_the_same_block_is_refused() -> None:
 def test_a_block_tells_whom_it_asks_to_come_before_and_after() -> None:
     block = NotifierBlock(print, before="a", after=["b", "m:c", "b"])
     assert (block.before, block.after) == (("a",), ("b", "m:c"))
+    assert NotifierBlock(print, before=(name for name in "ab")).before == ("a", "b")
     assert (NotifierBlock(print).before, NotifierBlock(print).after) == ((), ())
 
 

@@ -134,6 +134,18 @@ async def test_a_walk_under_way_is_counted(rig: Rig) -> None:
     assert counted == [1]
 
 
+class _Text(str):
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+class _Number(int):
+    def __repr__(self) -> str:
+        return "secret"
+
+
 class _Colour(Enum):
     RED = 1
 
@@ -144,6 +156,10 @@ class _Colour(Enum):
         ("up", "up"),
         (3, "3"),
         (None, "None"),
+        (True, "True"),
+        (1.5, "1.5"),
+        (_Text("up"), "up"),
+        (_Number(3), "3"),
         (_Colour.RED, "_Colour.RED"),
         (ValueError, "ValueError"),
         ({"token": "secret"}, "dict"),

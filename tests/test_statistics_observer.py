@@ -92,3 +92,33 @@ def test_no_count_is_lost_between_threads() -> None:
         thread.join()
     [seen] = observer.snapshot().values()
     assert seen.count == 2000
+
+
+def test_a_signal_may_come_while_the_numbers_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    observer = StatisticsObserver()
+    told(observer, 1.0)
+    call = ObservedCall(AtomicChain("other"), "up", "call", None)
+    [counter] = observer._counters.values()
+    read = type(counter).read
+
+    def interrupted(self: Any) -> BlockStatistics:
+        observer.callback_returned(call, NotifierBlock(print, name="new"), 0, 1.0)
+        return read(self)
+
+    monkeypatch.setattr(type(counter), "read", interrupted)
+    assert len(observer.snapshot()) == 1
+    assert len(observer.snapshot()) == 2
+
+
+def test_a_result_that_does_not_like_to_be_tested_is_counted() -> None:
+    class Odd(int):
+        def __and__(self, other: int) -> int:
+            raise ValueError
+
+    observer = StatisticsObserver()
+    chain = AtomicChain[str, None]("c")
+    observation = chain.observe(observer)
+    chain.register(lambda event, data: Odd(0x8001))
+    chain.call("up")
+    assert observation.is_attached
+    assert [seen.stops for seen in observer.snapshot().values()] == [1]

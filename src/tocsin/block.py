@@ -24,7 +24,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Iterable
     from typing import TypeAlias, Unpack
 
     from .options import BlockOptions
@@ -86,8 +86,8 @@ class NotifierBlock(Generic[EventT_contra, DataT_contra, ResultT_co]):
         priority: int = 0,
         events: object = None,
         once: bool = False,
-        before: str | Collection[str] = NOBODY,
-        after: str | Collection[str] = NOBODY,
+        before: str | Iterable[str] = NOBODY,
+        after: str | Iterable[str] = NOBODY,
         timeout: float | None = None,
         thread: bool = False,
         is_async: bool | None = None,

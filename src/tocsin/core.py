@@ -159,6 +159,8 @@ class Core(Generic[EventT, DataT]):
             while True:
                 old = self._table
                 new = Table(old)
+                if new.observers and not all(one.is_attached for one in new.observers):
+                    new.observe(tuple(one for one in new.observers if one.is_attached))
                 change(new)
                 if self._table is old:
                     self._table = new
@@ -190,14 +192,10 @@ class Core(Generic[EventT, DataT]):
         return observation
 
     def _forget_observers(self) -> None:
-        """Let go of observers that are detached; from another thread, next time."""
+        """Let go of observers that are detached: at the next change, if this is another thread."""
         with suppress(WrongLoopError):
             self._check_caller()
-            self._edit(
-                lambda draft: draft.observe(
-                    tuple(one for one in draft.observers if one.is_attached)
-                )
-            )
+            self._edit(lambda _draft: None)
 
     def _tell_waiting(self) -> None:
         """Tell the observers that a writer has to wait."""

@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from . import _log
-from .errors import InvalidTypeError
+from .errors import InvalidTypeError, InvalidValueError
 from .observer import Observer
 from .report import describe_event
 from .results import describe_result
@@ -26,40 +26,55 @@ if TYPE_CHECKING:
 
 __all__ = ["StructlogObserver"]
 
+_METHODS = {
+    logging.DEBUG: "debug",
+    logging.INFO: "info",
+    logging.WARNING: "warning",
+    logging.ERROR: "error",
+    logging.CRITICAL: "critical",
+}
+"""What a logger calls its levels."""
+
 
 class StructlogObserver(Observer):
     """Logs what the chains that it is attached to do, one line for each thing that happens.
 
     ``logger`` is a structlog logger; ``None`` is the one that takes Tocsin's warnings: structlog's,
     where the application has configured it, else one around the standard library's ``tocsin``.
-    ``level`` is what everything is logged at, a level of `logging`; exceptions of callbacks come as
-    warnings at least. The lines name chains, blocks and events and carry no data; an event that is
-    an object is named by its type. Times are in seconds. `InvalidTypeError` for what is no level.
+    ``level`` is what everything is logged at, one of the five levels of `logging`; exceptions of
+    callbacks come as warnings at least. The lines name chains, blocks and events and carry no data;
+    an event that is an object is named by its type. Times are in seconds. `InvalidTypeError` or
+    `InvalidValueError` for what is no level.
     """
 
     __slots__ = ("_level", "_logger")
 
     def __init__(self, logger: Any = None, *, level: int = logging.INFO) -> None:
+        takes = "StructlogObserver takes a level such as logging.DEBUG"
         if not isinstance(level, int) or isinstance(level, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidTypeError(
-                f"StructlogObserver takes a level such as logging.DEBUG, not {type(level).__name__}"
+            raise InvalidTypeError(f"{takes}, not {type(level).__name__}")
+        if level not in _METHODS:
+            raise InvalidValueError(
+                f"{takes}, not {level}; there are {', '.join(map(str, _METHODS))}"
             )
         self._logger = logger
         self._level = level
 
     @classmethod
-    def console(cls, stream: TextIO | None = None, *, colors: bool = False) -> Self:
+    def console(
+        cls, stream: TextIO | None = None, *, colors: bool = False, level: int = logging.INFO
+    ) -> Self:
         """Log for a person: one line each, nested calls indented. ``stream`` is stderr if None."""
         from structlog.dev import ConsoleRenderer
 
-        return cls(_writer(stream, _indent, ConsoleRenderer(colors=colors)))
+        return cls(_writer(stream, _indent, ConsoleRenderer(colors=colors)), level=level)
 
     @classmethod
-    def json(cls, stream: TextIO | None = None) -> Self:
+    def json(cls, stream: TextIO | None = None, *, level: int = logging.INFO) -> Self:
         """Log one JSON object a line, with the time in UTC. ``stream`` is stderr if None."""
         from structlog.processors import JSONRenderer, TimeStamper
 
-        return cls(_writer(stream, TimeStamper("iso"), JSONRenderer()))
+        return cls(_writer(stream, TimeStamper("iso"), JSONRenderer()), level=level)
 
     def registered(self, chain: AnyChain, block: AnyBlock) -> None:
         """Log that a block has joined."""
@@ -124,7 +139,8 @@ class StructlogObserver(Observer):
 
     def _log(self, what: str, level: int = 0, **fields: object) -> None:
         logger = self._logger if self._logger is not None else _log.logger()
-        logger.log(level or self._level, what, **fields)
+        # By name: not every logger of structlog has log().
+        getattr(logger, _METHODS[level or self._level])(what, **fields)
 
 
 def _indent(_logger: object, _method: str, line: MutableMapping[str, Any]) -> Any:
@@ -139,8 +155,10 @@ def _writer(stream: TextIO | None, *processors: Any) -> Any:
     """Make a logger of its own, whatever the application has configured for the rest."""
     import structlog
 
+    out = sys.stderr if stream is None else stream
     return structlog.wrap_logger(
-        structlog.WriteLogger(sys.stderr if stream is None else stream),
+        # Without stderr, as under pythonw, to nowhere: WriteLogger would take stdout.
+        structlog.ReturnLogger() if out is None else structlog.WriteLogger(out),  # pyright: ignore[reportUnnecessaryComparison]
         processors=[structlog.processors.add_log_level, *processors],
         wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
         context_class=dict,

@@ -38,22 +38,22 @@ class ObservedCall:
     It carries no data: that belongs to the callbacks.
     """
 
-    __slots__ = ("chain", "event", "kind", "parent")
+    __slots__ = ("chain", "depth", "event", "has_ended", "kind", "parent")
 
     def __init__(
         self, chain: AnyChain, event: object, kind: str, parent: ObservedCall | None
     ) -> None:
+        while parent is not None and parent.has_ended:  # a task that outlives it has its context
+            parent = parent.parent
         self.chain: AnyChain = chain
         self.event: object = event
         self.kind: str = kind
         """``call``, ``concurrent``, ``replay``, or ``rollback``: a robust call's second pass."""
         self.parent: ObservedCall | None = parent
-        """The observed call in one of whose callbacks this one was made."""
-
-    @property
-    def depth(self) -> int:
+        """The observed call in one of whose callbacks this one was made, unless that had ended."""
+        self.depth: int = 0 if parent is None else parent.depth + 1
         """In how many observed calls it is nested."""
-        return 0 if self.parent is None else self.parent.depth + 1
+        self.has_ended: bool = False
 
     def __repr__(self) -> str:
         return f"<ObservedCall {self.kind} {self.chain.name!r} {describe_event(self.event)!r}>"
@@ -221,13 +221,14 @@ class WholeWatch(Watch):
 
     def begin(self) -> None:
         """Tell that the walk begins: calls made inside are nested in it."""
-        self._token = _current.set(self.call)
         self.tell("call_started")
+        self._token = _current.set(self.call)
         self._began = perf_counter()
 
     def end(self, result: int | None, error: BaseException | None) -> None:
         """Tell that the walk has ended."""
         duration = perf_counter() - self._began
+        self.call.has_ended = True
         with suppress(ValueError):  # a closed coroutine may end in another context
             _current.reset(self._token)
         self.tell("call_finished", result, error, duration)

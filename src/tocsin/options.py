@@ -40,8 +40,8 @@ class BlockOptions(TypedDict, total=False):
     priority: int
     events: object
     once: bool
-    before: str | Collection[str]
-    after: str | Collection[str]
+    before: str | Iterable[str]
+    after: str | Iterable[str]
     timeout: float | None
     thread: bool
     is_async: bool | None
@@ -164,14 +164,22 @@ def _neighbours(names: object, what: str, own: Collection[str]) -> tuple[str, ..
     """
     if isinstance(names, str):
         names = (names,)
-    if not isinstance(names, Collection):
+    if not isinstance(names, Iterable):
         raise InvalidTypeError(f"{what} takes names of blocks, not {type(names).__name__}")
-    for name in cast("Collection[object]", names):
+    names = tuple(cast("Iterable[object]", names))
+    for name in names:
         try:
-            check_name(name.partition(":")[2] or name if isinstance(name, str) else name)
+            _check_named(name)
         except (InvalidTypeError, InvalidValueError) as error:
             error.args = (f"{what}: {error}",)
             raise
         if name in own:
             raise InvalidValueError(f"{what} names the block itself; leave {name!r} out")
-    return tuple(dict.fromkeys(cast("Collection[str]", names)))
+    return tuple(dict.fromkeys(cast("Iterable[str]", names)))
+
+
+def _check_named(name: object) -> None:
+    """Raise unless this is the name of a block, or a ``module:name``."""
+    module, colon, rest = name.partition(":") if isinstance(name, str) else ("", "", "")
+    for part in (module, rest) if colon else (name,):
+        check_name(part)

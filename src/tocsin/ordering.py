@@ -121,7 +121,7 @@ def _relations(row: Sequence[AnyBlock]) -> tuple[dict[int, set[int]], dict[int, 
     targets: dict[int, set[int]] = {}
     for index in asking:
         forerunners[index].update(*(bearers[name] for name in row[index].after))
-        before = set().union(*(bearers[name] for name in row[index].before))
+        before = {one for name in row[index].before for one in bearers[name]}
         for one in before:
             forerunners[one].add(index)
         if before:

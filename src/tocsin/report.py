@@ -21,8 +21,15 @@ def describe_event(event: object) -> str:
     """
     if isinstance(event, Enum):
         return f"{type(event).__name__}.{event.name}"
-    if event is None or isinstance(event, str | int | float):
+    if event is None or isinstance(event, bool):
         return str(event)
+    # As what they are, whatever a subclass says of itself.
+    if isinstance(event, str):
+        return str.__str__(event)
+    if isinstance(event, int):
+        return int.__repr__(event)
+    if isinstance(event, float):
+        return float.__repr__(event)
     named = event if isinstance(event, type) else type(event)
     return named.__qualname__
 

@@ -1,7 +1,7 @@
 """`StatisticsObserver`: how often each callback ran, how it ended, how long it took.
 
-Owns counters, nothing else. Blocks of one name on one chain are counted together, also one after
-the other, so that nothing here keeps a block alive.
+Owns counters, nothing else. Blocks of one name on chains of one name are counted together, also one
+after the other, so that nothing here keeps a block alive.
 """
 
 from __future__ import annotations
@@ -61,16 +61,18 @@ class _Counter:
         )
 
     def _quantiles(self) -> tuple[float, float, float]:
-        if len(self.durations) == 1:
+        durations = tuple(self.durations)
+        if len(durations) == 1:
             return self.longest, self.longest, self.longest
-        cuts = statistics.quantiles(self.durations, n=100, method="inclusive")
+        cuts = statistics.quantiles(durations, n=100, method="inclusive")
         return cuts[49], cuts[89], cuts[98]
 
 
 class StatisticsObserver(Observer):
     """Counts and times the callbacks of the chains that it is attached to.
 
-    May be attached to any number of chains, in any threads. Rollbacks and replays count too.
+    May be attached to any number of chains, in any threads; those of one name are counted together.
+    Rollbacks and replays count too.
     """
 
     __slots__ = ("_counters", "_lock")
@@ -85,7 +87,8 @@ class StatisticsObserver(Observer):
         In the order in which they were first seen. Never waits; legal anywhere.
         """
         with self._lock:
-            return {key: counter.read() for key, counter in self._counters.items()}
+            # Copied, since a signal handler that is counted may come in between.
+            return {key: counter.read() for key, counter in tuple(self._counters.items())}
 
     def reset(self) -> None:
         """Begin to count anew. Legal anywhere."""
@@ -99,7 +102,7 @@ class StatisticsObserver(Observer):
         with self._lock:
             counter = self._counter(call, block)
             counter.add(duration)
-            counter.stops += bool(result & NOTIFY_STOP_MASK)
+            counter.stops += bool(int.__and__(result, NOTIFY_STOP_MASK))  # whatever a subclass does
 
     def callback_raised(
         self,
