@@ -92,10 +92,7 @@ def blocked_tasks(running: CodeType) -> Iterator[object]:
     These wait for the thread that led here, or for a task group that ``running`` holds; who holds
     another group may well be doing something else in there.
     """
-    task = _current_task()
-    if task is None:
-        return
-    yield task.coro
+    yield getattr(_current_task(), "coro", None)
     for parent, holder in _waiting_parents():
         if holder is not None and not _is_held_by(running, parent, holder):
             return
@@ -128,12 +125,10 @@ def _waiting_parents() -> Iterator[tuple[TaskInfo, Any]]:
 
 def _is_held_by(code: CodeType, task: TaskInfo, holder: object) -> bool:
     """Say whether it is this code of a task that holds a group, or that waits in its exit."""
-    caller: object = None
-    for suspended in _awaits(task.coro):
-        if suspended is holder:
-            break
-        caller = suspended
-    return any(getattr(_frame_of(one), "f_code", None) is code for one in (holder, caller))
+    awaits = list(_awaits(task.coro))
+    place = next(index for index, one in enumerate(awaits) if one is holder)
+    frames = map(_frame_of, awaits[max(place - 1, 0) : place + 1])
+    return any(frame is not None and frame.f_code is code for frame in frames)
 
 
 def _suspended_walks(
