@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import importlib.util
 import re
 import signal
 import socket
@@ -12,7 +11,6 @@ import sys
 from collections import Counter
 from contextlib import asynccontextmanager
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -22,12 +20,13 @@ import pytest
 from tocsin import NameFilter, VetoError
 
 from .flavours import Held
+from .programs import EXAMPLES, load_example
 from .test_cli import environment
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-WEB = Path(__file__).parent.parent / "examples" / "web"
+WEB = EXAMPLES / "web"
 BELL = {"item": "bell", "quantity": 1}
 LOAD = 300
 
@@ -51,16 +50,7 @@ def anyio_backend(server: tuple[str, str]) -> str:
 def shop(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Give the example, freshly imported."""
     monkeypatch.delenv("TOCSIN_FILTERS", raising=False)
-    return load()
-
-
-def load() -> Any:
-    spec = importlib.util.spec_from_file_location("shop", WEB / "shop.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_example("web/shop")
 
 
 class Server:
@@ -291,7 +281,7 @@ async def test_listeners_are_switched_off_by_configuration(
     server: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TOCSIN_FILTERS", "orders=reserve_*; accepted=nobody")
-    shop = load()
+    shop = load_example("web/shop")
     async with served(server, shop.app) as web:
         assert (await web.order(item="bell", quantity=1001)).status_code == 201
         text = await web.bus()
