@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections import Counter
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
@@ -336,12 +336,14 @@ def test_run_by_hand_it_ends_on_a_signal_when_all_that_was_accepted_is_done(
 ) -> None:
     command = [sys.executable, "-m", "uvicorn", "--app-dir", str(WEB), "shop:app", "--port", "0"]
     command += ["--no-access-log"]
-    with (
-        TemporaryFile("w+") as printed,
-        subprocess.Popen(
-            command, env=environment(), stdout=printed, stderr=subprocess.PIPE, text=True
-        ) as process,
-    ):
+    with ExitStack() as stack:
+        printed = stack.enter_context(TemporaryFile("w+"))
+        process = stack.enter_context(
+            subprocess.Popen(
+                command, env=environment(), stdout=printed, stderr=subprocess.PIPE, text=True
+            )
+        )
+        stack.callback(process.kill)  # if it has not ended by itself
         assert process.stderr
         for line in process.stderr:
             if found := re.search(r"running on (http://127.0.0.1:\d+)", line):
@@ -350,10 +352,11 @@ def test_run_by_hand_it_ends_on_a_signal_when_all_that_was_accepted_is_done(
         customers = Customers(found[1])
 
         async def main() -> None:
-            async with anyio.create_task_group() as group:
-                group.start_soon(customers.order_all)
-                await customers.enough.wait()
-                process.send_signal(number)  # while they go on
+            with anyio.fail_after(60):
+                async with anyio.create_task_group() as group:
+                    group.start_soon(customers.order_all)
+                    await customers.enough.wait()
+                    process.send_signal(number)  # while they go on
 
         anyio.run(main)
         _, said = process.communicate(timeout=60)
