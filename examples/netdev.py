@@ -2,9 +2,9 @@
 
     python examples/netdev.py
 
-prints the links of this machine and what happens to them, until Ctrl-C. Linux only; needs pyroute2,
-and no privilege. To see a veto, take a link that is down; without ``--refuse``, and as root, it
-really goes up::
+prints the links of this machine and what happens to them, until Ctrl-C, or until it can print no
+more. Linux only; needs pyroute2, and no privilege. To see a veto, take a link that is down; without
+``--refuse``, and as root, it really goes up::
 
     python examples/netdev.py --refuse eth1 --up eth1
 
@@ -31,12 +31,13 @@ import signal
 import socket
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 import anyio
-from anyio.abc import TaskStatus
+from anyio.abc import TaskGroup, TaskStatus
 from pyroute2 import netlink  # pyright: ignore[reportMissingTypeStubs]
 from pyroute2.netlink import rtnl  # pyright: ignore[reportMissingTypeStubs]
 from pyroute2.netlink.rtnl import ifinfmsg  # pyright: ignore[reportMissingTypeStubs]
@@ -152,12 +153,19 @@ class Netdevs:
         return tuple(self._links.values())
 
     async def set_up(self, name: str) -> None:
-        """Set a link up, if nobody vetoes and the kernel agrees; else raise `VetoError`."""
-        await self._ask(Netdev.PRE_UP, Netdev.DOWN, Notice(self._find(name)))
+        """Set a link up, if nobody vetoes and the kernel agrees; else raise `VetoError`.
+
+        One that is up is left alone, and nobody is asked, as in the kernel.
+        """
+        link = self._find(name)
+        if not link.is_up:
+            await self._ask(Netdev.PRE_UP, Netdev.DOWN, Notice(link))
 
     async def set_mtu(self, name: str, mtu: int) -> None:
-        """Set the MTU, in bytes, if nobody vetoes and the kernel agrees; else raise `VetoError`."""
-        await self._ask(Netdev.PRECHANGEMTU, Netdev.CHANGEMTU, Notice(self._find(name), mtu))
+        """Set the MTU, in bytes, in the same way, unless the link has it."""
+        link = self._find(name)
+        if link.mtu != mtu:
+            await self._ask(Netdev.PRECHANGEMTU, Netdev.CHANGEMTU, Notice(link, mtu))
 
     async def _ask(self, event: Netdev, otherwise: Netdev, notice: Notice) -> None:
         report = await self.chain.call_robust_report(event, otherwise, notice)
@@ -225,8 +233,9 @@ class Netdevs:
     async def _take(self, message: "Message") -> None:
         self._listing_due |= message.is_inconsistent
         if message.kind == netlink.NLMSG_DONE:
-            for index in self._links.keys() - (self._listed or ()):
-                await self._tell(self._links[index], None)
+            if not self._listing_due:  # else it is made again, and a link may be missing from this
+                for index in self._links.keys() - (self._listed or ()):
+                    await self._tell(self._links[index], None)
             self._listed = None
         elif message.link is not None:
             if self._listed is not None:
@@ -318,9 +327,24 @@ def parse_link(raw: Any) -> Link | None:
 # The program.
 
 
-def show(event: Netdev, notice: Notice) -> None:
-    """Print what happens."""
-    print(event, notice.link, flush=True)
+class Screen:
+    """Prints until that fails, and then cancels tasks: a mere error would be isolated."""
+
+    def __init__(self, tasks: TaskGroup) -> None:
+        self.error: OSError | None = None
+        self._tasks = tasks
+
+    def show(self, event: Netdev, notice: Notice) -> None:
+        """Print what happens."""
+        self.say(f"{event} {notice.link}")
+
+    def say(self, line: str) -> None:
+        """Print a line."""
+        try:
+            print(line, flush=True)
+        except OSError as error:
+            self.error = error
+            self._tasks.cancel_scope.cancel()
 
 
 def refuse(names: Iterable[str]) -> NotifierBlock[Netdev, Notice]:
@@ -333,25 +357,28 @@ def refuse(names: Iterable[str]) -> NotifierBlock[Netdev, Notice]:
     return NotifierBlock(busy, events=Netdev.PRE_UP)
 
 
-async def follow(options: argparse.Namespace) -> None:
-    """Print the links, and what happens to them, until a signal comes."""
+async def follow(options: argparse.Namespace) -> OSError | None:
+    """Print the links, and what happens to them, until a signal comes; give what else ended it."""
     netdevs = Netdevs()
-    async with anyio.create_task_group() as tasks:
+    tasks = anyio.create_task_group()
+    screen = Screen(tasks)
+    async with tasks:
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             await tasks.start(netdevs.run)
-            await netdevs.chain.register(show)
+            await netdevs.chain.register(screen.show)
             await netdevs.chain.register(refuse(options.refuse))
             for name in options.up:
                 try:
                     await netdevs.set_up(name)
                 except OSError as error:
-                    print(f"{name} stays down: {error}", flush=True)
+                    screen.say(f"{name} stays down: {error}")
             async for _ in signals:
                 tasks.cancel_scope.cancel()
+    return screen.error
 
 
-def main() -> None:
-    """Read the options, and follow."""
+def main() -> int:
+    """Read the options, and follow; give the exit status."""
     parser = argparse.ArgumentParser(description="Follow the network links of this machine.")
     parser.add_argument("--up", action="append", default=[], metavar="LINK", help="set it up")
     parser.add_argument(
@@ -359,8 +386,14 @@ def main() -> None:
     )
     parser.add_argument("--backend", choices=["asyncio", "trio"], default="asyncio")
     options = parser.parse_args()
-    anyio.run(follow, options, backend=options.backend)
+    error = anyio.run(follow, options, backend=options.backend)
+    if error is None:
+        return 0
+    print(f"netdev: {error}", file=sys.stderr)
+    with suppress(OSError):
+        sys.stdout.close()  # else Python tries once more to write what it could not
+    return 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

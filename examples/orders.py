@@ -24,16 +24,19 @@ import errno
 import json
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from anyio.from_thread import start_blocking_portal
 from anyio.lowlevel import checkpoint
 
 from tocsin import BlockingChain, FilterError, NameFilter, NotifierBlock, VetoError
+
+if TYPE_CHECKING:
+    from io import TextIOWrapper
 
 # Money is counted in cents, and an int: a float would lose some.
 PRICES = {"lamp": 19_90, "chair": 45_00, "piano": 4_200_00}
@@ -59,6 +62,8 @@ class Order:
     count: int
 
     def __post_init__(self) -> None:
+        if not self.id.isprintable():  # it is printed, perhaps on a terminal
+            raise ValueError(f"the id of an order must be printable, not {self.id!r}")
         if isinstance(self.count, bool) or self.count < 1:
             raise ValueError(f"the count of an order must be 1 or more, not {self.count}")
         if self.item not in PRICES:
@@ -164,7 +169,10 @@ class Shop:
 
     async def handle(self, line: bytes) -> str:
         """Do what a line of input says, and say what came of it; `ValueError` for nonsense."""
-        request: Any = json.loads(line)
+        try:
+            request: Any = json.loads(line)
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
         match request:
             case {"only": None}:
                 await self.ask_only(None)
@@ -174,7 +182,7 @@ class Shop:
                 return await self._outcome(Order(*(request[name] for name in FIELDS)))
             case _:
                 raise ValueError(f"neither an order, with {', '.join(FIELDS)}, nor 'only'")
-        unknown = "".join(f"; nobody is called {name}" for name in self.chain.unmatched_names)
+        unknown = "".join(f"; nobody is called {name!r}" for name in self.chain.unmatched_names)
         return f"asked from now on: {', '.join(block.name for block in self.chain)}{unknown}"
 
     async def _outcome(self, order: Order) -> str:
@@ -209,12 +217,23 @@ def serve(lines: Iterable[bytes], backend: str) -> int:
             if line.isspace():
                 continue
             try:
-                print(portal.call(shop.handle, line), flush=True)
+                outcome = portal.call(shop.handle, line)
             except ValueError as error:
                 print(f"line {number}: {error}", file=sys.stderr, flush=True)
                 status = 1
-    print(shop.books())
+            else:
+                print(outcome, flush=True)
+    print(shop.books(), flush=True)
     return status
+
+
+def open_lines(file: Path | None) -> AbstractContextManager[Iterable[bytes]]:
+    """Open a file, or standard input."""
+    if file is not None:
+        return file.open("rb")
+    if sys.stdin is None:
+        raise OSError("standard input is closed")
+    return nullcontext(sys.stdin.buffer)
 
 
 def main() -> int:
@@ -223,11 +242,17 @@ def main() -> int:
     parser.add_argument("file", nargs="?", type=Path, help="instead of standard input")
     parser.add_argument("--backend", choices=["asyncio", "trio"], default="asyncio")
     options = parser.parse_args()
+    output = cast("TextIOWrapper | None", sys.stdout)  # there is none when it is closed
+    if output:
+        output.reconfigure(errors="backslashreplace")
     try:
-        with options.file.open("rb") if options.file else nullcontext(sys.stdin.buffer) as lines:
+        with open_lines(options.file) as lines:
             return serve(lines, options.backend)
     except (FilterError, OSError) as error:
         print(f"orders: {error}", file=sys.stderr)
+        if output:
+            with suppress(OSError):
+                output.close()  # else Python tries once more to write what it could not
         return 1
 
 

@@ -14,13 +14,12 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
 def load_example(name: str) -> ModuleType:
-    """Import a program without running it, and without putting its folder on the path."""
-    alias = f"examples_{name}"
-    if alias not in sys.modules:
-        spec = importlib.util.spec_from_file_location(alias, EXAMPLES / f"{name}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[alias] = module  # where dataclasses look for their module
-        spec.loader.exec_module(module)
-    return sys.modules[alias]
+    """Import a program afresh, without running it or putting its folder on the path."""
+    alias = f"examples_{name.replace('/', '_')}"
+    spec = importlib.util.spec_from_file_location(alias, EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[alias] = module  # where dataclasses look for their module
+    spec.loader.exec_module(module)
+    return module

@@ -6,11 +6,15 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+from .programs import EXAMPLES
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
 
 CRASHES = """\
 No filter: all run

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import subprocess
 import sys
 from collections import Counter
-from pathlib import Path
 from threading import Timer
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,24 +13,21 @@ import anyio
 import pytest
 import structlog
 
+from .programs import EXAMPLES, load_example
+
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import ModuleType
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("nothing_left")]
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
 NAMES = ["backwards", "count_words", "upper"]
 PATIENCE = 60  # seconds for a watcher on a machine that is busy
 
 
 @pytest.fixture(scope="module")
 def example() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("hot_reload", EXAMPLES / "hot_reload.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_example("hot_reload")
 
 
 class Plugins:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import asynccontextmanager
@@ -14,6 +16,9 @@ import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyroute2.netlink import NLMSG_DONE
+from pyroute2.netlink.rtnl import RTM_GETLINK, RTM_NEWLINK
+from structlog.testing import capture_logs
 
 from tocsin import NOTIFY_STOP, RegistrationVetoedError, VetoError
 
@@ -22,13 +27,14 @@ from .namespaces import Operator, operator
 from .programs import EXAMPLES, load_example
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
-    from netdev import ASPECTS, Link, Netdev, Netdevs, Notice, steps
-else:
-    netdev = load_example("netdev")
-    ASPECTS, Link, Netdev = netdev.ASPECTS, netdev.Link, netdev.Netdev
-    Netdevs, Notice, steps = netdev.Netdevs, netdev.Notice, netdev.steps
+    from netdev import ASPECTS, Link, Message, Netdev, Netdevs, Notice, steps
+
+netdev = load_example("netdev")
+if not TYPE_CHECKING:
+    ASPECTS, Link, Message = netdev.ASPECTS, netdev.Link, netdev.Message
+    Netdev, Netdevs, Notice, steps = netdev.Netdev, netdev.Netdevs, netdev.Notice, netdev.steps
 
 pytestmark = pytest.mark.anyio
 __all__ = ["operator"]  # a fixture
@@ -207,8 +213,9 @@ async def test_what_the_kernel_refuses_is_a_veto_too(operator: Operator) -> None
         await netdevs.set_mtu("t0", 1400)
         assert operator.links()["t0"] == (False, 1400)
         await ear.hear(Netdev.CHANGEMTU, "t0")
-        with pytest.raises(VetoError, match="the kernel says"):
+        with pytest.raises(VetoError, match="the kernel says") as caught:
             await netdevs.set_mtu("t0", -1 & 0xFFFFFFFF)
+        assert caught.value.errno == errno.EINVAL
         assert ear.about("t0")[1:] == ["PRECHANGEMTU", "CHANGEMTU"] * 2
         assert ear.heard[-1] == (
             Netdev.CHANGEMTU,
@@ -225,6 +232,54 @@ async def test_a_plain_stop_keeps_a_link_down_as_well(operator: Operator) -> Non
             await netdevs.set_up("t0")
         assert ear.about("t0") == ["REGISTER", "PRE_UP", "DOWN"]
         assert operator.links()["t0"] == (False, 1500)
+
+
+async def test_who_is_as_they_should_be_is_left_alone_and_nobody_is_asked(
+    operator: Operator,
+) -> None:
+    operator.add("t0")
+    operator.change("set", "t0", state="up")
+    async with following() as (netdevs, ear):
+
+        async def guard(event: Netdev, notice: Notice) -> None:
+            raise VetoError(errno.EBUSY, "not now")
+
+        await netdevs.chain.register(guard, events=[Netdev.PRE_UP, Netdev.PRECHANGEMTU])
+        await netdevs.set_up("t0")
+        await netdevs.set_mtu("t0", 1500)
+        assert ear.about("t0") == ["REGISTER", "UP"]
+        assert operator.links()["t0"] == (True, 1500)
+
+
+async def test_a_subscriber_that_fails_keeps_nobody_from_following(operator: Operator) -> None:
+    async with following() as (netdevs, ear):
+
+        def fail(event: Netdev, notice: Notice) -> None:
+            raise ConnectionError("elsewhere")
+
+        with capture_logs() as logs:
+            await netdevs.chain.register(fail, priority=1, events=Netdev.CHANGEMTU)
+            operator.add("t0")
+            operator.change("set", "t0", mtu=1400)
+            await ear.hear(Netdev.CHANGEMTU, "t0")
+            operator.change("set", "t0", state="up")
+            await ear.hear(Netdev.UP, "t0")
+        assert len(logs) == 1
+
+
+async def test_who_hears_of_a_change_finds_it_in_the_table(operator: Operator) -> None:
+    async with following() as (netdevs, ear):
+        found: list[bool] = []
+
+        def look(event: Netdev, notice: Notice) -> None:
+            found.append(notice.link in netdevs.links)
+
+        await netdevs.chain.register(look, priority=10**6, events=[Netdev.REGISTER, Netdev.UP])
+        operator.add("t0")
+        operator.change("set", "t0", state="up")
+        await ear.hear(Netdev.UP, "t0")
+        assert found
+        assert all(found)
 
 
 async def test_a_link_that_is_not_there_cannot_be_set_up() -> None:
@@ -265,6 +320,73 @@ async def test_after_an_overrun_everybody_knows_what_has_become_of_the_links(
         assert ear.about("leaves") == ["REGISTER", "UP", "DOWN", "UNREGISTER"]
         assert ear.about("comes") == ["REGISTER"]
         assert {*follow_history(ear.history).values()} == {*netdevs.links}
+
+
+class ScriptedKernel:
+    """Says what a test wants said, over a socket, and remembers what it was asked."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: list[int] = []
+        self._said: list[Message] = []
+        self._ear, self._mouth = socket.socketpair(type=socket.SOCK_DGRAM)
+        monkeypatch.setattr(netdev, "open_netlink", lambda groups=0: self._ear.dup())
+        monkeypatch.setattr(netdev, "send", lambda kernel, kind, *rest: self.asked.append(kind))
+        monkeypatch.setattr(netdev, "parse", lambda data: [self._said[int(data)]])
+
+    def say(self, kind: int, link: Link | None = None, *, is_inconsistent: bool = False) -> None:
+        self._mouth.send(b"%d" % len(self._said))
+        self._said.append(Message(kind, is_inconsistent, link))
+
+    def list_links(self, *links: Link, is_inconsistent: bool = False) -> None:
+        for link in links:
+            self.say(RTM_NEWLINK, link)
+        self.say(NLMSG_DONE, is_inconsistent=is_inconsistent)
+
+    def close(self) -> None:
+        self._ear.close()
+        self._mouth.close()
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedKernel]:
+    kernel = ScriptedKernel(monkeypatch)
+    yield kernel
+    kernel.close()
+
+
+ONE = Link(1, "one", 1500, None, None, is_up=True, has_carrier=True)
+TWO = replace(ONE, index=2, name="two")
+
+
+async def test_a_listing_that_is_inconsistent_is_made_again_and_no_link_is_taken_for_gone(
+    kernel: ScriptedKernel,
+) -> None:
+    kernel.list_links(ONE, is_inconsistent=True)
+    kernel.list_links(ONE, TWO)
+    async with following() as (netdevs, ear):  # which waits for one that can be trusted
+        assert kernel.asked == [RTM_GETLINK] * 2
+        assert netdevs.links == (ONE, TWO)
+        kernel.say(RTM_NEWLINK, ONE, is_inconsistent=True)
+        kernel.list_links(ONE, is_inconsistent=True)
+        kernel.list_links(TWO)
+        await ear.hear(Netdev.UNREGISTER, "one")
+        assert ear.about("two") == ["REGISTER", "UP"]
+        assert kernel.asked == [RTM_GETLINK] * 4
+
+
+async def test_who_follows_again_lists_the_links_again(kernel: ScriptedKernel) -> None:
+    netdevs = Netdevs()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(netdevs.run)
+        await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()  # in the middle of the listing
+    kernel.list_links(ONE)
+    async with anyio.create_task_group() as tasks:
+        with anyio.fail_after(10):
+            await tasks.start(netdevs.run)
+        assert netdevs.links == (ONE,)
+        assert kernel.asked == [RTM_GETLINK] * 2
+        tasks.cancel_scope.cancel()
 
 
 def states_of_a_link() -> st.SearchStrategy[Link]:
@@ -315,3 +437,28 @@ def test_the_program_shows_the_links_and_a_veto_until_it_is_interrupted(
         "t0 stays down: [Errno 16] t0 is not to go up\n",
     ]
     assert "NETDEV_PRE_UP t1 (mtu 1500, down)\n" in lines
+
+
+def no_more_room() -> tuple[int, str]:
+    return os.open("/dev/full", os.O_WRONLY), "netdev: [Errno 28] No space left on device\n"
+
+
+def no_reader() -> tuple[int, str]:
+    reader, writer = os.pipe()
+    os.close(reader)
+    return writer, "netdev: [Errno 32] Broken pipe\n"
+
+
+@pytest.mark.parametrize("spoil", [no_more_room, no_reader])
+def test_the_program_ends_when_it_can_print_no_more(
+    operator: Operator, anyio_backend: str, spoil: Callable[[], tuple[int, str]]
+) -> None:
+    output, error = spoil()
+    command = [sys.executable, PROGRAM, "--backend", anyio_backend, "--up", "nowhere"]
+    try:
+        done = subprocess.run(
+            command, stdout=output, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+        )
+    finally:
+        os.close(output)
+    assert (done.stderr, done.returncode) == (error, 1)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import shlex
 import subprocess
 import sys
 from collections import Counter
 from contextlib import suppress
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
@@ -24,11 +26,11 @@ from .test_cli import environment
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orders import BALANCES, PRICES, STOCK, Order, Shop
+    from orders import BALANCES, PRICES, STOCK, Order, Shop, Step
 else:
     orders = load_example("orders")
     BALANCES, PRICES, STOCK = orders.BALANCES, orders.PRICES, orders.STOCK
-    Order, Shop = orders.Order, orders.Shop
+    Order, Shop, Step = orders.Order, orders.Shop, orders.Step
 
 pytestmark = pytest.mark.anyio
 
@@ -107,6 +109,24 @@ async def test_any_department_may_veto_and_those_that_agreed_put_back_what_they_
     assert caught.value.block.name == who
     assert (shop.stock.counts, shop.payment.balances) == (STOCK, BALANCES)
     check_books(shop)
+
+
+async def test_those_that_agreed_hear_of_a_veto_the_last_one_first() -> None:
+    shop, heard = Shop(), []
+    for name, priority in (("early", 15), ("late", 5)):
+
+        def listen(event: Step, order: Order, name: str = name) -> None:
+            heard.append((name, event))
+
+        await shop.chain.register(listen, name=name, priority=priority)
+    with pytest.raises(VetoError):
+        await shop.place(Order("o", "cleo", "piano", 1))
+    assert heard == [
+        ("early", Step.PREPARE),
+        ("late", Step.PREPARE),
+        ("late", Step.CANCEL),
+        ("early", Step.CANCEL),
+    ]
 
 
 async def test_an_order_that_is_cancelled_in_the_middle_of_its_payment_is_rolled_back() -> None:
@@ -321,10 +341,32 @@ def test_the_operators_choice_may_come_from_the_environment(anyio_backend: str) 
             b'{"id": "o", "account": "ann", "item": "bed", "count": 1}',
             "there is no item 'bed'; there are lamp, chair, piano",
         ),
+        (
+            b'{"id": "\\n\\u001b[2J", "account": "ann", "item": "lamp", "count": 1}',
+            "the id of an order must be printable, not '\\n\\x1b[2J'",
+        ),
+        (
+            b'{"id": "\\ud800", "account": "ann", "item": "lamp", "count": 1}',
+            "the id of an order must be printable, not '\\ud800'",
+        ),
+        (b"[" * 100_000, "nested too deeply"),
         (b'{"only": ["fraud"]}', "stock keeps books and cannot be left out"),
         (b'{"only": ["a,b"]}', "'a,b' is no entry for a name filter: it has a comma or white "),
     ],
-    ids=["no JSON", "no text", "a list", "words", "none", "bool", "item", "keepers", "filter"],
+    ids=[
+        *(
+            "no JSON",
+            "no text",
+            "a list",
+            "words",
+            "none",
+            "bool",
+            "item",
+            "id",
+            "half a character",
+        ),
+        *("too deep", "keepers", "filter"),
+    ],
 )
 async def test_a_line_that_makes_no_sense_is_refused_with_one_that_does(
     line: bytes, error: str
@@ -337,8 +379,49 @@ async def test_a_line_that_makes_no_sense_is_refused_with_one_that_does(
 
 
 def test_a_line_that_makes_no_sense_leaves_the_others_alone(anyio_backend: str) -> None:
-    lines = b'\n[\n{"only": ["stock", "payment", "frod"]}\n'
+    lines = b'\n[\n{"only": ["stock", "payment", "fr\\u001bod"]}\n' + b"[" * 100_000
     said, error, status = run(anyio_backend, text=lines)
-    assert said.startswith("asked from now on: stock, payment; nobody is called frod\nin stock")
-    assert error.startswith("line 2: ")
-    assert error.count("\n") == status == 1
+    assert said.startswith("asked from now on: stock, payment; nobody is called 'fr\\x1bod'\nin st")
+    two, four = error.splitlines()
+    assert two.startswith("line 2: ")
+    assert four == "line 4: nested too deeply"
+    assert status == 1
+
+
+def test_an_order_is_accepted_whatever_the_terminal_can_show(anyio_backend: str) -> None:
+    text = '{"id": "ü", "account": "ann", "item": "lamp", "count": 1}\n'.encode()
+    plain = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    said, error, status = run(anyio_backend, text=text, **plain)
+    assert (said.splitlines()[0], error, status) == ("\\xfc: accepted, 19.90", "", 0)
+
+
+def shell(backend: str, redirection: str) -> tuple[str, int]:
+    """Run the program on its sample by a shell; give what it says on stderr, and its status."""
+    command = shlex.join([sys.executable, PROGRAM, "--backend", backend])
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"{command} {redirection}"],
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.stderr, done.returncode
+
+
+def test_without_an_input_it_says_so_in_one_line(anyio_backend: str) -> None:
+    assert shell(anyio_backend, "<&-") == ("orders: standard input is closed\n", 1)
+
+
+def test_without_an_output_it_still_takes_orders(anyio_backend: str) -> None:
+    assert shell(anyio_backend, f"{shlex.quote(str(SAMPLE))} >&-") == ("", 0)
+    error, status = shell(anyio_backend, "nowhere >&-")
+    assert (error, status) == ("orders: [Errno 2] No such file or directory: 'nowhere'\n", 1)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("source", [str(SAMPLE), "/dev/null"])
+def test_an_output_that_is_full_is_one_line(anyio_backend: str, source: str) -> None:
+    error, status = shell(anyio_backend, f"{shlex.quote(source)} >/dev/full")
+    assert (error, status) == ("orders: [Errno 28] No space left on device\n", 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,12 +10,13 @@ import pytest
 from tocsin import Bus, ModuleDependencyError, ModuleInUseError, ModuleLoadedError
 from tocsin.modules import ModuleHost
 
+from .programs import EXAMPLES
 from .test_cli import python
 
 if TYPE_CHECKING:
     import subprocess
+    from pathlib import Path
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
 MODULES = [f"examples/{name}.py" for name in ("buildchain", "regchain", "notify")]
 
 LOADING = """\

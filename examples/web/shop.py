@@ -8,12 +8,16 @@ Run it by hand, with starlette and uvicorn installed, and order something::
 
 How an order goes through:
 
-1. A place in the backlog is reserved; when none is free, the answer is 503 and nobody has heard.
+1. A place in the backlog is reserved; when none is free, the answer is 503 and nobody has heard,
+   not even who would have refused this order for good.
 2. The chain ``orders`` is called while the customer waits. Any listener may veto: whoever has
    agreed is told to take it back, and the answer is 409 with the reason.
 3. The order goes into the backlog, and the answer is 201.
-4. A task of the application takes it from there and calls the chain ``accepted``, whose listeners
-   run together and may take their time. When the server stops, it first works off the backlog.
+4. A task of the application calls the chain ``accepted``, whose listeners run together and may take
+   their time, up to their timeout. Several orders are worked off at once, and may overtake.
+
+When the server stops, it first works off the backlog, for at most `PATIENCE`; what is left then is
+counted in the log. The backlog is in memory: a process that is killed loses it.
 
 Listeners are switched off and on by their names, as in ``TOCSIN_FILTERS="accepted=send_mail"``.
 """
@@ -37,10 +41,15 @@ from tocsin import Bus, SrcuChain, VetoError
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+    from anyio.abc import TaskGroup
     from starlette.requests import Request
 
-BACKLOG = 1000  # orders that may be accepted and not yet worked off
+WORKERS = 100  # orders that are worked off at the same time
+TIMEOUT = 2.0  # seconds that a slow listener is given for an order
 PATIENCE = 30.0  # seconds that the backlog is given when the server stops
+BACKLOG = WORKERS * int(PATIENCE / TIMEOUT / 2)
+"""Orders that may be accepted and not yet worked off: as many as take half of `PATIENCE` when every
+listener takes all its time. The other half is for a machine that is busy."""
 
 log = logging.getLogger("shop")
 
@@ -82,17 +91,18 @@ async def check_fraud(event: str, order: Order) -> None:
         raise VetoError(errno.EPERM, "more than 1000 are sold by telephone only")
 
 
-# Slow listeners: nobody waits for them, and one that fails does not keep the others from it.
+# Slow listeners: no answer waits for them. One that fails, or takes longer than its timeout, is
+# logged, and keeps no other from the order. They are of one priority, and so run together.
 
 
-@accepted.subscriber
+@accepted.subscriber(timeout=TIMEOUT)
 async def send_mail(event: str, order: Order) -> None:
     """Tell the customer."""
     await anyio.sleep(0.2)  # mail servers take their time
     print(f"order {order.number}: mail sent", flush=True)
 
 
-@accepted.subscriber
+@accepted.subscriber(timeout=TIMEOUT)
 async def write_invoice(event: str, order: Order) -> None:
     """Tell the customer what it costs."""
     await anyio.sleep(0.1)
@@ -100,16 +110,20 @@ async def write_invoice(event: str, order: Order) -> None:
 
 
 class Backlog:
-    """Accepted orders on their way to the slow listeners: bounded, in order, none lost."""
+    """Accepted orders on their way to the slow listeners, each in a task of the application.
 
-    def __init__(self, size: int) -> None:
-        self._size, self._places = size, anyio.Semaphore(size)
-        self._send, self._receive = anyio.create_memory_object_stream[Order](size)
+    There are `BACKLOG` places, and `WORKERS` orders are worked off at once, each of them once.
+    """
+
+    def __init__(self, group: TaskGroup) -> None:
+        self._group = group
+        self._places = anyio.Semaphore(BACKLOG)
+        self._workers = anyio.CapacityLimiter(WORKERS)
 
     @property
     def left(self) -> int:
         """How many orders have a place."""
-        return self._size - self._places.value
+        return BACKLOG - self._places.value
 
     def reserve(self) -> None:
         """Reserve a place before anybody is asked: an order that was accepted must have one."""
@@ -124,29 +138,26 @@ class Backlog:
 
     def put(self, order: Order) -> None:
         """Put an order into the place that was reserved for it."""
-        self._send.send_nowait(order)
+        self._group.start_soon(self._work_off, order)
+
+    async def _work_off(self, order: Order) -> None:
+        async with self._workers:
+            await accepted.call_concurrent("accepted", order)
+        self.release()
 
     def close(self) -> None:
-        """Take no more; `work` ends when it has worked off the rest."""
-        self._send.close()
-
-    async def work(self) -> None:
-        """Let the slow listeners hear, all at once, of one order after the other."""
-        with self._receive:
-            async for order in self._receive:
-                await accepted.call_concurrent("accepted", order)
-                self.release()
+        """Give what is left until `PATIENCE` has passed."""
+        self._group.cancel_scope.deadline = anyio.current_time() + PATIENCE
 
 
 @asynccontextmanager
 async def lifespan(_app: Starlette) -> AsyncGenerator[dict[str, Backlog]]:
     """Work off the backlog for as long as the server runs, and then the rest of it."""
-    backlog = Backlog(BACKLOG)
-    async with anyio.create_task_group() as group:
-        group.start_soon(backlog.work)
+    group = anyio.create_task_group()
+    backlog = Backlog(group)
+    async with group:
         yield {"backlog": backlog}
         backlog.close()
-        group.cancel_scope.deadline = anyio.current_time() + PATIENCE
     if backlog.left:
         log.error("%d accepted orders could not be worked off in time", backlog.left)
 
@@ -158,11 +169,13 @@ async def read_order(request: Request) -> Order:
     """Give the order in a request, or answer 400."""
     try:
         match await request.json():
-            case {"item": str(item), "quantity": int(quantity)} if quantity > 0:
+            case {"item": str(item), "quantity": int(quantity)} if (
+                item.isprintable() and quantity > 0 and not isinstance(quantity, bool)
+            ):
                 return Order(next(numbers), item, quantity)
             case _:
                 pass
-    except ValueError:  # no JSON
+    except (ValueError, RecursionError):  # no JSON, or too deep
         pass
     raise HTTPException(400, 'an order is {"item": NAME, "quantity": NUMBER}')
 
