@@ -320,7 +320,7 @@ def from_env(monkeypatch: pytest.MonkeyPatch, text: str) -> Bus:
 
 
 def test_filters_come_out_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    bus = from_env(monkeypatch, "one=good, main.* ; two = bad;one=b?d;three=;")
+    bus = from_env(monkeypatch, "one=good, main.*, ; two = bad;one=b?d;three=; three = ;")
     filters = {
         name: bus.add(AtomicChain(name, filter=NameFilter(["own"]))).filter
         for name in ("one", "two", "three", "four")
@@ -347,14 +347,22 @@ def test_the_variable_may_be_another_one(monkeypatch: pytest.MonkeyPatch) -> Non
     assert Bus.from_env("main", variable="UNSET").snapshot().unmatched_filters == ()
 
 
+NO = "is not of the form CHAIN=NAME,NAME"
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("one=a;two", "'two' is not of the form CHAIN=NAME,NAME"),
         ("=a", "'=a' is not of the form CHAIN=NAME,NAME"),
         (" ; ", "no entry is left of the filters ' ; '; leave the text blank for no filters"),
-        ("one=a;two=,", "bus 'main', chain 'two': no valid entry is left of the name filter ','"),
-        ("two=a:b:c", "bus 'main', chain 'two': no valid entry is left of the name filter 'a:b:c'"),
+        ("one=a;two=,", "'two=,' names no block; leave out the comma for no filter"),
+        ("one=a;one=,", "'one=,' names no block"),
+        ("one=a:b:c", f"'one=a:b:c' {NO}: 'a:b:c' cannot name a block, for a colon stands"),
+        ("one=a;one=x:y:z", f"'one=x:y:z' {NO}: 'x:y:z' cannot name a block, for a colon stands"),
+        ("one=a,two=b", f"'one=a,two=b' {NO}: 'two=b' cannot name a block, for it has an equals"),
+        ("one=a\ntwo=b", f"'one=a\\ntwo=b' {NO}: 'a\\ntwo=b' cannot name a block, for it has an"),
+        ("one=a b, c", f"'one=a b, c' {NO}: 'a b' cannot name a block, for it has a comma or "),
     ],
 )
 def test_malformed_filters_of_the_environment_are_named_with_their_variable(
