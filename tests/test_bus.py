@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from tocsin import (
+    AnyChain,
     AtomicChain,
     BlockingChain,
     Bus,
@@ -102,8 +103,16 @@ def test_an_unknown_name_is_answered_with_the_nearest_known_ones(bus: Bus) -> No
     assert str(caught.value) == "bus 'main' has no chain 'order'; did you mean 'orders'?"
     assert caught.value.errno == errno.ENOENT
     assert isinstance(caught.value, KeyError)
-    with pytest.raises(ChainNotFoundError, match=r"bus 'main' has no chain 'zebra'$"):
+    with pytest.raises(
+        ChainNotFoundError, match=r"^bus 'main' has no chain 'ORDERS'; did you mean 'orders'\?$"
+    ):
+        bus.get("ORDERS")
+    with pytest.raises(
+        ChainNotFoundError, match=r"^bus 'main' has no chain 'zebra'; there is 'orders'$"
+    ):
         bus.get("zebra", AtomicChain)
+    with pytest.raises(ChainNotFoundError, match=r"^bus 'none' has no chain 'zebra'$"):
+        Bus("none").get("zebra")
     with pytest.raises(ChainNotFoundError):
         bus.remove("zebra")
 
@@ -141,6 +150,73 @@ def test_a_chain_is_not_added_under_a_closed_scope(bus: Bus) -> None:
     assert len(bus) == 0
 
 
+def test_chains_may_be_added_while_somebody_goes_through_them(bus: Bus) -> None:
+    bus.add(AtomicChain("one"))
+    for chain in bus:
+        bus.add(AtomicChain(f"{chain.name} more"))
+        bus.remove(chain.name)
+    assert [chain.name for chain in bus] == ["one more"]
+
+
+@pytest.fixture
+def waiting(bus: Bus) -> Replayed:
+    """A chain whose only block is parked, until it is added to the bus."""
+    bus.set_filters({"orders": "hears"})
+    return Replayed()
+
+
+class Replayed:
+    def __init__(self) -> None:
+        self.heard: list[Any] = []
+        self.does: Any = bool
+        self.chain = AtomicChain[str, int](
+            "orders", filter=NameFilter(["nobody"]), replay=lambda: [("up", 1)]
+        )
+        self.block = self.chain.register(self.hear, name="hears")
+
+    def hear(self, event: str, data: int) -> None:
+        self.heard.append((event, data))
+        self.does()
+
+
+def test_whom_the_filter_of_the_bus_admits_hears_the_replay(bus: Bus, waiting: Replayed) -> None:
+    bus.add(waiting.chain)
+    assert waiting.heard == [("up", 1)]
+    assert waiting.chain.blocks == (waiting.block,)
+
+
+def test_a_chain_added_while_another_of_its_name_is_replayed_stays(
+    bus: Bus, waiting: Replayed
+) -> None:
+    other, tape = AtomicChain[str]("orders"), Tape()
+    bus.observe(tape)
+    former = waiting.chain.filter
+    waiting.does = lambda: bus.add(other)
+    with pytest.raises(ChainExistsError):
+        bus.add(waiting.chain)
+    assert tuple(bus) == (other,)
+    assert waiting.chain.filter is former
+    assert waiting.block.is_parked
+    bus.observe(tape).detach()
+    waiting.chain.call("up", 1)
+    other.call("up")
+    assert tape.said == ["orders"]
+
+
+def test_a_chain_added_while_it_is_replayed_itself_is_added_once(
+    bus: Bus, waiting: Replayed
+) -> None:
+    def add() -> None:
+        if len(waiting.heard) == 1:
+            bus.add(waiting.chain)
+
+    waiting.does = add
+    with pytest.raises(ChainExistsError):
+        bus.add(waiting.chain)
+    assert tuple(bus) == (waiting.chain,)
+    assert waiting.chain.blocks == (waiting.block,)
+
+
 # Removing.
 
 
@@ -157,6 +233,14 @@ def test_a_chain_with_blocks_active_or_parked_is_not_removed(bus: Bus) -> None:
     bus.remove("orders")
     assert "orders" not in bus
     assert bus.add(AtomicChain("orders")) is not chain
+
+
+def test_who_keeps_a_chain_on_the_bus_is_named(bus: Bus) -> None:
+    chain = bus.add(AtomicChain("orders", filter=~NameFilter(["third"])))
+    for name in ("first", "second", "third"):
+        chain.register(good, name=name)
+    with pytest.raises(ChainInUseError, match="on it are still first, second, third; unregister"):
+        bus.remove("orders")
 
 
 # Filters.
@@ -309,6 +393,10 @@ def test_a_flavour_is_a_class(bus: Bus) -> None:
     bus.add(SrcuChain("orders"))
     with pytest.raises(InvalidTypeError, match="must be a chain class, such as SrcuChain, not 'Sr"):
         bus.get("orders", "SrcuChain")  # type: ignore[call-overload]
+    protocol: Any = AnyChain
+    for kind in (protocol, object, Bus):
+        with pytest.raises(InvalidTypeError, match="must be a chain class, such as SrcuChain, not"):
+            bus.get("orders", kind)
 
 
 # Filters out of the environment.
@@ -465,6 +553,24 @@ async def test_a_bus_is_observed_from_the_thread_of_its_chains(bus: Bus) -> None
         assert other not in bus
         await chain.call("up")
     assert tape.said == ["chain"]
+
+
+@pytest.mark.anyio
+async def test_a_chain_is_filtered_from_its_own_thread(bus: Bus) -> None:
+    heard: list[str] = []
+    first = bus.add(AtomicChain[str]("first", filter=NameFilter(()), replay=lambda: [("up", None)]))
+    first.register(lambda event, data: heard.append(event), name="hears")
+    second = bus.add(SrcuChain[str]("second"))
+    await second.call("up")
+    with pytest.raises(WrongLoopError):
+        await anyio.to_thread.run_sync(bus.set_filters, {"first": None, "second": "a"})
+    assert (heard, second.filter) == ([], None)
+    bus.set_filters({"third": "a"})
+    third = SrcuChain[str]("third")
+    await third.call("up")
+    with pytest.raises(WrongLoopError):
+        await anyio.to_thread.run_sync(bus.add, third)
+    assert (third in bus, third.filter) == (False, None)
 
 
 # Two buses.
