@@ -171,6 +171,12 @@ def test_any_int_is_a_priority(priority: int) -> None:
     assert NotifierBlock(hear, priority=priority).priority == priority
 
 
+@pytest.mark.parametrize("priority", [2**2000, -(2**2000), 10**5000], ids=["max", "min", "huge"])
+def test_a_priority_that_no_message_could_show_is_refused(priority: int) -> None:
+    with pytest.raises(InvalidValueError, match=r"priority of block 'hear' is out of bounds, whic"):
+        NotifierBlock(hear, priority=priority)
+
+
 class Colour(enum.Enum):
     RED = 1
     BLUE = 2

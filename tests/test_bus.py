@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from tocsin import (
+    AnyChain,
     AtomicChain,
     BlockingChain,
     Bus,
@@ -102,8 +103,16 @@ def test_an_unknown_name_is_answered_with_the_nearest_known_ones(bus: Bus) -> No
     assert str(caught.value) == "bus 'main' has no chain 'order'; did you mean 'orders'?"
     assert caught.value.errno == errno.ENOENT
     assert isinstance(caught.value, KeyError)
-    with pytest.raises(ChainNotFoundError, match=r"bus 'main' has no chain 'zebra'$"):
+    with pytest.raises(
+        ChainNotFoundError, match=r"^bus 'main' has no chain 'ORDERS'; did you mean 'orders'\?$"
+    ):
+        bus.get("ORDERS")
+    with pytest.raises(
+        ChainNotFoundError, match=r"^bus 'main' has no chain 'zebra'; there is 'orders'$"
+    ):
         bus.get("zebra", AtomicChain)
+    with pytest.raises(ChainNotFoundError, match=r"^bus 'none' has no chain 'zebra'$"):
+        Bus("none").get("zebra")
     with pytest.raises(ChainNotFoundError):
         bus.remove("zebra")
 
@@ -141,6 +150,73 @@ def test_a_chain_is_not_added_under_a_closed_scope(bus: Bus) -> None:
     assert len(bus) == 0
 
 
+def test_chains_may_be_added_while_somebody_goes_through_them(bus: Bus) -> None:
+    bus.add(AtomicChain("one"))
+    for chain in bus:
+        bus.add(AtomicChain(f"{chain.name} more"))
+        bus.remove(chain.name)
+    assert [chain.name for chain in bus] == ["one more"]
+
+
+@pytest.fixture
+def waiting(bus: Bus) -> Replayed:
+    """A chain whose only block is parked, until it is added to the bus."""
+    bus.set_filters({"orders": "hears"})
+    return Replayed()
+
+
+class Replayed:
+    def __init__(self) -> None:
+        self.heard: list[Any] = []
+        self.does: Any = bool
+        self.chain = AtomicChain[str, int](
+            "orders", filter=NameFilter(["nobody"]), replay=lambda: [("up", 1)]
+        )
+        self.block = self.chain.register(self.hear, name="hears")
+
+    def hear(self, event: str, data: int) -> None:
+        self.heard.append((event, data))
+        self.does()
+
+
+def test_whom_the_filter_of_the_bus_admits_hears_the_replay(bus: Bus, waiting: Replayed) -> None:
+    bus.add(waiting.chain)
+    assert waiting.heard == [("up", 1)]
+    assert waiting.chain.blocks == (waiting.block,)
+
+
+def test_a_chain_added_while_another_of_its_name_is_replayed_stays(
+    bus: Bus, waiting: Replayed
+) -> None:
+    other, tape = AtomicChain[str]("orders"), Tape()
+    bus.observe(tape)
+    former = waiting.chain.filter
+    waiting.does = lambda: bus.add(other)
+    with pytest.raises(ChainExistsError):
+        bus.add(waiting.chain)
+    assert tuple(bus) == (other,)
+    assert waiting.chain.filter is former
+    assert waiting.block.is_parked
+    bus.observe(tape).detach()
+    waiting.chain.call("up", 1)
+    other.call("up")
+    assert tape.said == ["orders"]
+
+
+def test_a_chain_added_while_it_is_replayed_itself_is_added_once(
+    bus: Bus, waiting: Replayed
+) -> None:
+    def add() -> None:
+        if len(waiting.heard) == 1:
+            bus.add(waiting.chain)
+
+    waiting.does = add
+    with pytest.raises(ChainExistsError):
+        bus.add(waiting.chain)
+    assert tuple(bus) == (waiting.chain,)
+    assert waiting.chain.blocks == (waiting.block,)
+
+
 # Removing.
 
 
@@ -157,6 +233,14 @@ def test_a_chain_with_blocks_active_or_parked_is_not_removed(bus: Bus) -> None:
     bus.remove("orders")
     assert "orders" not in bus
     assert bus.add(AtomicChain("orders")) is not chain
+
+
+def test_who_keeps_a_chain_on_the_bus_is_named(bus: Bus) -> None:
+    chain = bus.add(AtomicChain("orders", filter=~NameFilter(["third"])))
+    for name in ("first", "second", "third"):
+        chain.register(good, name=name)
+    with pytest.raises(ChainInUseError, match="on it are still first, second, third; unregister"):
+        bus.remove("orders")
 
 
 # Filters.
@@ -309,6 +393,10 @@ def test_a_flavour_is_a_class(bus: Bus) -> None:
     bus.add(SrcuChain("orders"))
     with pytest.raises(InvalidTypeError, match="must be a chain class, such as SrcuChain, not 'Sr"):
         bus.get("orders", "SrcuChain")  # type: ignore[call-overload]
+    protocol: Any = AnyChain
+    for kind in (protocol, object, Bus):
+        with pytest.raises(InvalidTypeError, match="must be a chain class, such as SrcuChain, not"):
+            bus.get("orders", kind)
 
 
 # Filters out of the environment.
@@ -320,7 +408,7 @@ def from_env(monkeypatch: pytest.MonkeyPatch, text: str) -> Bus:
 
 
 def test_filters_come_out_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    bus = from_env(monkeypatch, "one=good, main.* ; two = bad;one=b?d;three=;")
+    bus = from_env(monkeypatch, "one=good, main.*, ; two = bad;one=b?d;three=; three = ;")
     filters = {
         name: bus.add(AtomicChain(name, filter=NameFilter(["own"]))).filter
         for name in ("one", "two", "three", "four")
@@ -347,14 +435,22 @@ def test_the_variable_may_be_another_one(monkeypatch: pytest.MonkeyPatch) -> Non
     assert Bus.from_env("main", variable="UNSET").snapshot().unmatched_filters == ()
 
 
+NO = "is not of the form CHAIN=NAME,NAME"
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("one=a;two", "'two' is not of the form CHAIN=NAME,NAME"),
         ("=a", "'=a' is not of the form CHAIN=NAME,NAME"),
         (" ; ", "no entry is left of the filters ' ; '; leave the text blank for no filters"),
-        ("one=a;two=,", "bus 'main', chain 'two': no valid entry is left of the name filter ','"),
-        ("two=a:b:c", "bus 'main', chain 'two': no valid entry is left of the name filter 'a:b:c'"),
+        ("one=a;two=,", "'two=,' names no block; leave out the comma for no filter"),
+        ("one=a;one=,", "'one=,' names no block"),
+        ("one=a:b:c", f"'one=a:b:c' {NO}: 'a:b:c' cannot name a block, for a colon stands"),
+        ("one=a;one=x:y:z", f"'one=x:y:z' {NO}: 'x:y:z' cannot name a block, for a colon stands"),
+        ("one=a,two=b", f"'one=a,two=b' {NO}: 'two=b' cannot name a block, for it has an equals"),
+        ("one=a\ntwo=b", f"'one=a\\ntwo=b' {NO}: 'a\\ntwo=b' cannot name a block, for it has an"),
+        ("one=a b, c", f"'one=a b, c' {NO}: 'a b' cannot name a block, for it has a comma or "),
     ],
 )
 def test_malformed_filters_of_the_environment_are_named_with_their_variable(
@@ -465,6 +561,24 @@ async def test_a_bus_is_observed_from_the_thread_of_its_chains(bus: Bus) -> None
         assert other not in bus
         await chain.call("up")
     assert tape.said == ["chain"]
+
+
+@pytest.mark.anyio
+async def test_a_chain_is_filtered_from_its_own_thread(bus: Bus) -> None:
+    heard: list[str] = []
+    first = bus.add(AtomicChain[str]("first", filter=NameFilter(()), replay=lambda: [("up", None)]))
+    first.register(lambda event, data: heard.append(event), name="hears")
+    second = bus.add(SrcuChain[str]("second"))
+    await second.call("up")
+    with pytest.raises(WrongLoopError):
+        await anyio.to_thread.run_sync(bus.set_filters, {"first": None, "second": "a"})
+    assert (heard, second.filter) == ([], None)
+    bus.set_filters({"third": "a"})
+    third = SrcuChain[str]("third")
+    await third.call("up")
+    with pytest.raises(WrongLoopError):
+        await anyio.to_thread.run_sync(bus.add, third)
+    assert (third in bus, third.filter) == (False, None)
 
 
 # Two buses.

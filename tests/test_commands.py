@@ -126,6 +126,95 @@ def test_what_a_module_prints_goes_to_stderr(folder: Path) -> None:
     assert len(graph.get_nodes()) == 4
 
 
+LATE = """
+import atexit, ctypes, sys, threading
+sys.__stdout__.write("in a buffer\\n")
+ctypes.CDLL(None).printf(b"in a buffer of C\\n")
+atexit.register(print, "at exit")
+threading.Thread(target=lambda: print("by a thread", threading.main_thread().join())).start()
+"""
+
+
+@pytest.mark.parametrize("arguments", [["describe"], ["describe", "--json"], ["graph"]])
+def test_what_a_module_prints_late_or_keeps_in_a_buffer_goes_to_stderr_too(
+    folder: Path, arguments: list[str]
+) -> None:
+    quiet = tocsin(folder, *arguments, "bus_of_a_test:bus")
+    (folder / "late_bus_of_a_test.py").write_text(LATE + APP)
+    done = tocsin(folder, *arguments, "late_bus_of_a_test:bus")
+    expected = quiet.stdout.replace("bus_of_a_test:", "late_bus_of_a_test:")
+    assert (done.returncode, done.stdout) == (0, expected)
+    late = ["at exit", "by a thread None", "in a buffer", "in a buffer of C"]
+    assert sorted(done.stderr.splitlines()) == late
+
+
+def test_stdout_is_ours_until_the_process_ends(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with open(1, "w", closefd=False) as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        monkeypatch.setattr(sys, "__stdout__", stdout)
+        stdout.write("before\n")  # by who called us
+        result = run_main(capfd, "describe", "noisy_bus_of_a_test:bus")
+    assert (result.status, result.said) == (0, ["before", *TREE.splitlines()])
+    assert sorted(result.errors) == ["by a child", "in colour", "printed", "written"]
+    os.write(1, b"late\n")
+    assert capfd.readouterr() == ("", "late\n")
+
+
+def test_who_catches_stdout_is_given_nothing_but_the_bus_and_has_it_back(run: Any) -> None:
+    for _ in range(2):
+        sys.modules.pop("noisy_bus_of_a_test", None)
+        result = run("describe", "noisy_bus_of_a_test:bus")
+        assert (result.said, "printed" in result.errors) == (TREE.splitlines(), True)
+
+
+@pytest.mark.parametrize("many", [1, 5000])
+@pytest.mark.parametrize(
+    "arguments",
+    [["describe", "--json", "big_bus_of_a_test:bus"], ["--help"], ["completion", "zsh"]],
+)
+def test_a_reader_that_has_gone_is_not_told_of(
+    folder: Path, arguments: list[str], many: int
+) -> None:
+    more = f"for number in range({many}): orders.register_nowait(print, name=str(number))"
+    (folder / "big_bus_of_a_test.py").write_text(f"{APP}\n{more}\n")
+    read, write = os.pipe()
+    os.close(read)
+    with subprocess.Popen(
+        [sys.executable, "-m", "tocsin", *arguments],
+        cwd=folder,
+        env=environment(),
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        os.close(write)
+        assert process.communicate(timeout=60)[1] == ""
+    assert process.returncode == 1
+
+
+# Whose module it is.
+
+
+def test_the_current_directory_comes_before_others(
+    folder: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "elsewhere").mkdir()
+    (folder / "elsewhere" / "bus_of_a_test.py").write_text("raise RuntimeError")
+    monkeypatch.syspath_prepend(folder / "elsewhere")
+    assert run("describe", "bus_of_a_test:bus").said == TREE.splitlines()
+
+
+def test_modules_of_the_current_directory_do_not_get_in_the_way_of_errors(folder: Path) -> None:
+    for name in ("json", "difflib"):
+        (folder / f"{name}.py").write_text("raise RuntimeError")
+    done = ask(folder, "describe", "json:bus")  # as a script, which does not look here by itself
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("tocsin: module json has no 'bus'; there are 'JSONDecodeE")
+    assert done.stderr.endswith(f"({json.__file__})\n")
+
+
 @pytest.mark.parametrize(
     ("redirection", "status", "said"),
     [("2>&-", 0, TREE), (">&-", 0, ""), (">&- 2>&-", 0, ""), ("| true", 0, "")],
@@ -178,10 +267,10 @@ def test_what_stdout_cannot_encode_is_escaped(
 # Completion by shells, as they ask for it.
 
 
-def ask(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+def ask(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Start the command as a shell does; ``tocsin`` is next to the interpreter."""
     return subprocess.run(
-        [str(Path(sys.executable).parent / "tocsin")],
+        [str(Path(sys.executable).parent / "tocsin"), *arguments],
         cwd=folder,
         env=environment() | variables,
         capture_output=True,
@@ -242,13 +331,16 @@ def test_commands_options_values_and_files_are_completed(
     }
 
 
-@pytest.mark.parametrize(("question", "errors"), [("csh_source", 0), ("bash_complete", 1)])
-def test_a_question_that_cannot_be_answered_is_no_traceback(
-    folder: Path, question: str, errors: int
+@pytest.mark.parametrize("question", ["csh_source", "bash_complete", "bogus"])
+def test_a_question_that_cannot_be_answered_is_one_line(
+    run: Any, monkeypatch: pytest.MonkeyPatch, question: str
 ) -> None:
-    done = ask(folder, _TOCSIN_COMPLETE=question)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert len(done.stderr.splitlines()) == errors
+    monkeypatch.setenv("_TOCSIN_COMPLETE", question)
+    result = run()
+    assert (result.status, result.said, len(result.errors)) == (1, [], 1)
+    if question != "bash_complete":
+        no = f"_TOCSIN_COMPLETE={question!r} is no question that bash, zsh or fish asks"
+        assert result.errors == [f"tocsin: {no}"]
 
 
 @pytest.mark.skipif(not shutil.which("bash"), reason="there is no bash")

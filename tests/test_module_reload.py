@@ -872,7 +872,8 @@ async def test_a_module_that_nobody_loads_again_is_missed(
     with pytest.raises(ModuleLoadError) as caught:
         await host.reload("child")
     assert str(caught.value) == (
-        "child was not reloaded, the old version was restored: child is not loaded"
+        "child was not reloaded, the old version was restored: child is not loaded; "
+        "there is 'parent'"
     )
     assert states(host) == {"parent": "live", "child": "live"}
     await host.unload("parent")

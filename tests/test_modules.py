@@ -377,7 +377,7 @@ async def test_unloading_what_is_not_loaded_names_what_is(host: ModuleHost, writ
         await host.unload("buildchian")
     assert str(caught.value) == "buildchian is not loaded; did you mean 'buildchain'?"
     assert caught.value.errno == errno.ENOENT
-    with pytest.raises(ModuleNotLoadedError, match=r"^zebra is not loaded$"):
+    with pytest.raises(ModuleNotLoadedError, match=r"^zebra is not loaded; there is 'buildchain'$"):
         host.scope("zebra")
     await host.unload("buildchain")
 

@@ -61,7 +61,7 @@ def test_an_empty_bus_has_an_empty_snapshot(bus: Bus) -> None:
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_a_chain_is_told_with_all_that_is_on_it(bus: Bus, flavour: type[Any]) -> None:
-    bus.set_filters({"orders": "good,first,dsik"})
+    bus.set_filters({"orders": "good,first,dsik,dsk"})
     chain = bus.add(flavour("orders", errors="collect"))
     for name, priority in ("good", 0), ("bad", 5), ("first", 10), ("worse", 7):
         chain.register_nowait(good, name=name, priority=priority)
@@ -70,9 +70,9 @@ def test_a_chain_is_told_with_all_that_is_on_it(bus: Bus, flavour: type[Any]) ->
         name="orders",
         flavour=flavour.__name__,
         errors="collect",
-        filter="NameFilter(['good', 'first', 'dsik'])",
+        filter="NameFilter(['good', 'first', 'dsik', 'dsk'])",
         only=(),
-        unmatched_names=("dsik",),
+        unmatched_names=("dsik", "dsk"),
         owner=None,
         statistics=ChainStatistics(2, 2, 0, 0),
         blocks=(),
@@ -181,6 +181,15 @@ def test_filters_that_wait_for_a_chain_are_told(bus: Bus) -> None:
     assert bus.snapshot().unmatched_filters == ("one", "two")
     bus.add(AtomicChain("one"))
     assert bus.snapshot().unmatched_filters == ("two",)
+
+
+def test_the_largest_priorities_can_be_told(bus: Bus) -> None:
+    chain = bus.add(AtomicChain("one"))
+    for priority in (2**2000 - 1, 1 - 2**2000):
+        chain.register(good, priority=priority)
+    told = bus.snapshot().to_dict()
+    assert json.loads(json.dumps(told)) == told
+    assert str(2**2000 - 1) in bus.describe()
 
 
 # Frozen, and good for JSON.

@@ -2,7 +2,7 @@
 
 The layers, each importing only from those above it::
 
-    results  errors  protocol  _typing       what is said
+    results  errors  nearest  protocol  _typing    what is said
     callables  checks  options               what callers pass in
     block  ordering  report  observer        what there is, and who is told of it
     table  loops  ancestry                   what a walk goes through, and who waits for it

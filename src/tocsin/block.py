@@ -45,7 +45,8 @@ class NotifierBlock(Generic[EventT_contra, DataT_contra, ResultT_co]):
 
     - ``name``: by default the callback's ``__qualname__`` after its last ``<locals>.``; no comma,
       colon, white space or glob character (`ValueError`), so that a filter can name it.
-    - ``priority``: any int, higher runs first; equal ones run in the order of registration.
+    - ``priority``: any int between -2**2000 and 2**2000 (what is more, no message could show),
+      higher runs first; equal ones run in the order of registration.
     - ``events``: one event or a collection of them (a `str` is one event); the callback hears only
       these. Compared by equality, so they must be hashable (`TypeError`).
     - ``once``: the callback runs at most once per registration, and is taken off before it runs.

@@ -31,7 +31,7 @@ from .scopes import ambient_scope
 from .snapshots import BusSnapshot, snapshot_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any, Self, TypeAlias
 
     from .block import AnyBlock
@@ -59,7 +59,7 @@ class Bus:
     def __init__(self, name: str) -> None:
         check_title(name, "a bus's name")
         self.name: str = name
-        self._chains: dict[str, AnyChain] = {}
+        self._chains: dict[str, Chain[Any, Any]] = {}
         self._filters: dict[str, Filter] = {}
         self._owners: dict[str, Scope | None] = {}
         self._watched: list[tuple[Observation, dict[str, Observation]]] = []
@@ -85,7 +85,8 @@ class Bus:
 
         A filter that `set_filters` named for it replaces the chain's own. In a module of a
         `ModuleHost` the chain belongs to the module, and leaves the bus with it. Raises
-        `ChainExistsError` when the name is taken, `ScopeClosedError`, `InvalidTypeError`, and where
+        `ChainExistsError` when the name is taken (or is, when those whom that filter admits have
+        heard the replay), `ScopeClosedError`, `InvalidTypeError`, and where
         a filter or an observer is set `WrongLoopError`, and what a replay raises; then nothing has
         changed.
         """
@@ -94,7 +95,11 @@ class Bus:
                 f"bus {self.name!r} takes chains, not {type(chain).__name__}; "
                 f"did you mean bus.add(SrcuChain({str(chain)!r}))?"
             )
-        name = chain.name
+        self._check_free(chain.name)
+        self._join(cast("Chain[Any, Any]", chain), ambient_scope())
+        return chain
+
+    def _check_free(self, name: str) -> None:
         if name in self._chains:
             raise ChainExistsError(
                 f"bus {self.name!r} has a chain {name!r} already; take another name, or get that "
@@ -102,15 +107,22 @@ class Bus:
                 bus=self,
                 name=name,
             )
-        owner = ambient_scope()
+
+    def _join(self, chain: Chain[Any, Any], owner: Scope | None) -> None:
+        name, former = chain.name, chain.filter
         if name in self._filters or self._watched:
             chain._check_caller()
         if name in self._filters:
             chain._set_filter_now(self._filters[name])
+            try:
+                self._check_free(name)  # who heard a replay may have added a chain
+            except ChainExistsError:
+                if self._chains[name] is not chain:
+                    chain._refilter(replace_base(former))
+                raise
         for observation, watched in self._watched:
             watched[name] = chain.observe(observation.observer)
-        self._chains[name], self._owners[name] = cast("AnyChain", chain), owner
-        return chain
+        self._chains[name], self._owners[name] = chain, owner
 
     # A class seen as what makes chains, not as ``type[ChainT]``: pyright would then fill in the
     # defaults of a bare ``SrcuChain``, which hold for new chains and not for one that is there.
@@ -123,11 +135,12 @@ class Bus:
 
         ``flavour`` is a chain class, also with parameters, as in ``SrcuChain[str, Order]``, which
         are for type checkers only. Raises `ChainNotFoundError`, which names the nearest known
-        names, and `InvalidTypeError` for a chain of another flavour.
+        names, or else some, and `InvalidTypeError` for a chain of another flavour, or a
+        ``flavour`` that is no chain class.
         """
         chain = self[name]
         kind = getattr(flavour, "__origin__", flavour)
-        if kind is not None and not isinstance(kind, type):
+        if kind is not None and not (isinstance(kind, type) and issubclass(kind, Chain)):
             raise InvalidTypeError(
                 f"the flavour of chain {name!r} must be a chain class, such as SrcuChain, "
                 f"not {flavour!r}"
@@ -173,8 +186,7 @@ class Bus:
                 f"{{'orders': 'a,b'}}, not {type(filters).__name__}"
             )
         made = {name: self._make_filter(name, given) for name, given in filters.items()}
-        here = cast("Iterable[Chain[Any, Any]]", self)
-        concerned = [chain for chain in here if chain.name in made]
+        concerned = [chain for name, chain in self._chains.items() if name in made]
         for chain in concerned:
             chain._check_caller()
         changed: list[tuple[Chain[Any, Any], Filter]] = []
@@ -210,10 +222,12 @@ class Bus:
 
         It has no object of the program in it and no data of any event. Pure.
         """
-        here = cast("Iterable[Chain[Any, Any]]", self)
         return BusSnapshot(
             name=self.name,
-            chains=tuple(snapshot_of(chain, self._owners.get(chain.name)) for chain in here),
+            chains=tuple(
+                snapshot_of(chain, self._owners.get(name))
+                for name, chain in tuple(self._chains.items())
+            ),
             unmatched_filters=tuple(name for name in self._filters if name not in self._chains),
         )
 
@@ -235,10 +249,10 @@ class Bus:
         `WrongLoopError` before anything has changed. Legal inside a callback.
         """
         check_observer(observer)
-        here = tuple(cast("Iterable[Chain[Any, Any]]", self))
-        for chain in here:
+        here = tuple(self._chains.items())
+        for _, chain in here:
             chain._check_caller()
-        watched = {chain.name: chain.observe(observer) for chain in here}
+        watched = {name: chain.observe(observer) for name, chain in here}
         made = Observation(observer, partial(self._forget, watched))
         self._watched.append((made, watched))
         return made
@@ -264,10 +278,12 @@ class Bus:
 
     def __getitem__(self, name: str) -> AnyChain:
         try:
-            return self._chains[name]
+            return self._chains[name]._me
         except (KeyError, TypeError):  # a TypeError: not even hashable
+            from .nearest import did_you_mean
+
             raise ChainNotFoundError(
-                f"bus {self.name!r} has no chain {name!r}{_did_you_mean(name, self._chains)}",
+                f"bus {self.name!r} has no chain {name!r}{did_you_mean(name, self._chains)}",
                 bus=self,
                 name=name,
             ) from None
@@ -278,7 +294,7 @@ class Bus:
         return any(chain is one for one in self)
 
     def __iter__(self) -> Iterator[AnyChain]:
-        return iter(tuple(self._chains.values()))
+        return iter([chain._me for chain in self._chains.values()])
 
     def __len__(self) -> int:
         return len(self._chains)
@@ -288,11 +304,3 @@ class Bus:
 
     def __repr__(self) -> str:
         return f"<Bus {self.name!r} {len(self)} chains>"
-
-
-def _did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Give the end of a message about a name that is not known: the nearest ones that are."""
-    from difflib import get_close_matches
-
-    near = get_close_matches(str(name), list(known))
-    return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""

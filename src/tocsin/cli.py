@@ -28,43 +28,56 @@ _INTERRUPTED = 130  # what a shell reports for SIGINT
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; if it fails, exit with a status that is not 0.
 
-    That is 1, 2 for a wrong use, 130 when interrupted, 143 when terminated. ``arguments`` are those
-    of the process by default.
+    That is 1, 2 for a wrong use, 130 when interrupted, 143 when terminated. ``arguments`` are by
+    default those of the process, which are taken away, so that no module takes them for its own.
+
+    ``describe`` and ``graph`` have stdout for themselves, where it is that of the process, until
+    the process ends.
     """
     if importlib.util.find_spec("click") is None:
         sys.exit("tocsin: the command line needs click; install tocsin[cli]")
-    from .commands import tocsin
-
-    status = _flush(_run(tocsin, sys.argv[1:] if arguments is None else list(arguments)))
+    if arguments is None:
+        arguments, sys.argv[1:] = sys.argv[1:], []
+    try:
+        status = _flush(_run(list(arguments)))
+    except KeyboardInterrupt:
+        _say("interrupted")
+        status = _INTERRUPTED
     if status:
         sys.exit(status)
 
 
-def _run(command: Command, arguments: list[str]) -> int:
+def _run(arguments: list[str]) -> int:
     """Run a command and give its exit status. Not click's way, which takes over some errors."""
     import click
-    from click.shell_completion import shell_complete
 
-    from .commands import COMPLETE
+    from .commands import COMPLETE, tocsin
 
     try:
         question = os.environ.get(COMPLETE)
         if question:  # of a shell: what may come next?
-            return shell_complete(command, {}, "tocsin", COMPLETE, question)
-        with command.make_context("tocsin", arguments) as context:
-            command.invoke(context)
+            return _answer(tocsin, COMPLETE, question)
+        with tocsin.make_context("tocsin", arguments) as context:
+            tocsin.invoke(context)
     except click.exceptions.Exit as ended:
         return ended.exit_code
     except click.ClickException as error:
         _say(error.format_message())
         return error.exit_code
     except KeyboardInterrupt:
-        _say("interrupted")
-        return _INTERRUPTED
+        raise
     except BaseException as error:
-        _say(_describe(error))
-        return 1
+        return _fail(error)
     return 0
+
+
+def _answer(command: Command, variable: str, question: str) -> int:
+    from click.shell_completion import shell_complete
+
+    status = shell_complete(command, {}, "tocsin", variable, question)
+    if status:
+        _say(f"{variable}={question!r} is no question that bash, zsh or fish asks")
+    return status
 
 
 def _flush(status: int) -> int:
@@ -74,10 +87,19 @@ def _flush(status: int) -> int:
             sys.stdout.flush()
     except OSError as error:
         _give_up_stdout()
-        if not status and not isinstance(error, BrokenPipeError):
-            _say(in_words(error))
-        return status or 1
+        return status or _fail(error)
     return status
+
+
+def _fail(error: BaseException) -> int:
+    """Say what went wrong, and give the exit status.
+
+    Nothing when whoever reads stdout has gone, as ``head`` does. What a module raises has a note of
+    it, or stands in an error of ours, so a bare `BrokenPipeError` is of our own output.
+    """
+    if not isinstance(error, BrokenPipeError) or hasattr(error, "__notes__"):
+        _say(_describe(error))
+    return 1
 
 
 def _give_up_stdout() -> None:

@@ -11,10 +11,10 @@ import json
 import os
 import signal
 import sys
-from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 from click.shell_completion import BashComplete, FishComplete, ZshComplete
@@ -23,10 +23,13 @@ from .bus import Bus
 from .errors import FilterError, InvalidValueError
 from .filters import parse_filters
 from .loops import running_loop, soon
+from .module_source import runs_body
 from .targets import Target, find_bus, parse_target
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Callable, Generator, Mapping
+    from types import FrameType
+    from typing import Any, TextIO
 
     from anyio import CancelScope
 
@@ -39,10 +42,13 @@ COMPLETE = "_TOCSIN_COMPLETE"
 
 _FILTERS = "TOCSIN_FILTERS"
 
+_ENDING = (signal.SIGINT, signal.SIGTERM)
+
 _MODULE_BUS = """
 MODULE:BUS is the dotted name of a module, which is looked for in the current directory too, and the
 attribute that is the bus, as in app:bus or shop.events:platform.bus. Where a function makes the
-bus, say so, as in 'app:make_bus()'. The module is imported; what it prints goes to stderr.
+bus, say so, as in 'app:make_bus()'. The module is imported; what it prints goes to stderr. The
+environment variable TOCSIN_FILTERS holds for a bus that Bus.from_env makes.
 """
 
 
@@ -132,9 +138,9 @@ def run(
         raise click.UsageError("--backend trio needs trio; install tocsin[trio]")
     import anyio
 
-    sys.path.insert(0, str(Path.cwd()))
     from .modules import ModuleHost
 
+    _look_here_first()
     bus = Bus.from_env("tocsin", _FILTERS)
     origins = dict.fromkeys(bus.snapshot().unmatched_filters, _FILTERS)
     origins |= dict.fromkeys(filters, "--filter")
@@ -148,10 +154,13 @@ async def _run(
 ) -> None:
     import anyio
 
-    awaited = (signal.SIGINT, signal.SIGTERM) if stay else (signal.SIGTERM,)
-    work = anyio.CancelScope()
-    with _cancelled_by(awaited, work) as caught:
-        loaded = await _load(host, modules, origins, work, caught, stay=stay)
+    work, loaded = anyio.CancelScope(), False
+    with _cancelled_by_signals(work) as caught:
+        try:
+            loaded = await _load(host, modules, origins, work, caught, stay=stay)
+        except KeyboardInterrupt:
+            if not caught:  # else it is ours
+                raise
     if caught and not (stay and loaded):
         if caught[0] == signal.SIGINT:
             raise _InterruptedError("interrupted")
@@ -185,30 +194,33 @@ async def _load(
 
 
 @contextmanager
-def _cancelled_by(awaited: Iterable[signal.Signals], work: CancelScope) -> Generator[list[int]]:
-    """Cancel ``work`` at the first of these signals, and give a list that it is put into.
+def _cancelled_by_signals(work: CancelScope) -> Generator[list[int]]:
+    """Cancel ``work`` at the first SIGINT or SIGTERM, and give a list that it is put into.
 
     It is noted at once, whatever runs: a receiver that has to be awaited would miss one that comes
-    while nothing else awaits. The next one does what it did before, so that impatience helps.
+    while nothing else awaits. The body of a module, which cannot be cancelled, it interrupts. The
+    next one ends the process, so that impatience helps.
     """
     loop = running_loop()
     caught: list[int] = []
 
-    def handler(number: int, _frame: object) -> None:
+    def handler(number: int, frame: FrameType | None) -> None:
         caught.append(number)
-        restore()
+        replace(handler, dict.fromkeys(previous, signal.SIG_DFL))
         soon(loop, work.cancel)
+        if runs_body(frame):
+            raise KeyboardInterrupt
 
-    def restore() -> None:
-        for number, former in previous.items():
-            if signal.getsignal(number) is handler:
-                signal.signal(number, former or signal.SIG_DFL)
+    def replace(old: object, handlers: Mapping[signal.Signals, Any]) -> None:
+        for number, new in handlers.items():
+            if signal.getsignal(number) is old:  # a module may have set its own
+                signal.signal(number, new or signal.SIG_DFL)
 
-    previous = {number: signal.signal(number, handler) for number in awaited}
+    previous = {number: signal.signal(number, handler) for number in _ENDING}
     try:
         yield caught
     finally:
-        restore()
+        replace(signal.SIG_DFL if caught else handler, previous)
 
 
 class _InterruptedError(click.ClickException):
@@ -252,10 +264,13 @@ def describe(target: Target, *, as_json: bool) -> None:
     Examples:
       tocsin describe app:bus
       tocsin describe --json app:bus | jq '.chains[].name'
-      TOCSIN_FILTERS='orders=audit' tocsin describe 'app:make_bus()'
+      TOCSIN_FILTERS='orders=audit' tocsin describe app:bus
     """
-    bus = _look_up(target)
-    _print(json.dumps(bus.snapshot().to_dict(), indent=2) if as_json else bus.describe())
+
+    def draw(bus: Bus) -> str:
+        return json.dumps(bus.snapshot().to_dict(), indent=2) if as_json else bus.describe()
+
+    _show(target, draw)
 
 
 @tocsin.command(epilog=_MODULE_BUS)
@@ -281,33 +296,50 @@ def graph(target: Target, language: str) -> None:
     """
     from .drawings import draw_dot, draw_mermaid
 
-    _print({"mermaid": draw_mermaid, "dot": draw_dot}[language](_look_up(target).snapshot()))
+    draw = {"mermaid": draw_mermaid, "dot": draw_dot}[language]
+    _show(target, lambda bus: draw(bus.snapshot()))
 
 
-def _look_up(target: Target) -> Bus:
+def _look_here_first() -> None:
+    """Look for modules in the current directory before others."""
     sys.path.insert(0, str(Path.cwd()))
-    with _stdout_to_ourselves():
-        return find_bus(target)
+
+
+def _show(target: Target, draw: Callable[[Bus], str]) -> None:
+    """Find a bus, and print what is drawn of it, and nothing else, on stdout."""
+    _look_here_first()
+    with _stdout_to_ourselves() as ours:
+        _print(draw(find_bus(target)), ours)
 
 
 @contextmanager
-def _stdout_to_ourselves() -> Generator[None]:
-    """Let what others print meanwhile go to stderr, also what is printed below Python."""
-    with redirect_stdout(sys.stderr), ExitStack() as stack:
-        with suppress(OSError):  # stdout is closed
-            ours = os.dup(1)
-            stack.callback(os.close, ours)
-            theirs = os.dup(2) if sys.__stderr__ else os.open(os.devnull, os.O_WRONLY)
-            stack.callback(os.close, theirs)
-            os.dup2(theirs, 1)
-            stack.callback(os.dup2, ours, 1)
-        yield
+def _stdout_to_ourselves() -> Generator[TextIO | None]:
+    """Give stdout, if there is one; what others print there goes to stderr."""
+    stdout = cast("TextIO | None", sys.stdout)
+    with ExitStack() as stack:
+        if stdout is sys.__stdout__ and stdout is not None:  # nobody else catches what is printed
+            stdout = stack.enter_context(_take(stdout))
+        stack.enter_context(redirect_stdout(sys.stderr))
+        yield stdout
 
 
-def _print(text: str) -> None:
-    """Print for a pipe or a person; what the encoding of stdout does not have is escaped."""
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    click.echo(text.encode(encoding, "backslashreplace").decode(encoding))
+def _take(stdout: TextIO) -> TextIO:
+    """Give another way to the stdout of the process, and let the former one lead to stderr.
+
+    There it leads until the process ends, whatever is printed below Python, still in a buffer now,
+    by a thread, or at exit.
+    """
+    stdout.flush()
+    ours = os.dup(1)
+    os.dup2(2 if sys.__stderr__ else os.open(os.devnull, os.O_WRONLY), 1)
+    return os.fdopen(ours, "w", encoding=stdout.encoding)
+
+
+def _print(text: str, out: TextIO | None) -> None:
+    """Print for a pipe or a person; what the encoding of ``out`` does not have is escaped."""
+    if out is not None:
+        encoding = getattr(out, "encoding", None) or "utf-8"
+        click.echo(text.encode(encoding, "backslashreplace").decode(encoding), file=out)
 
 
 _SHELLS = {"bash": BashComplete, "fish": FishComplete, "zsh": ZshComplete}
@@ -327,4 +359,4 @@ def completion(shell: str) -> None:
       eval "$(tocsin completion zsh)"                             in ~/.zshrc
       tocsin completion fish > ~/.config/fish/completions/tocsin.fish
     """
-    _print(_SHELLS[shell](tocsin, {}, "tocsin", COMPLETE).source().rstrip("\n"))
+    _print(_SHELLS[shell](tocsin, {}, "tocsin", COMPLETE).source().rstrip("\n"), sys.stdout)

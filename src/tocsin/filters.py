@@ -167,20 +167,37 @@ def parse_filters(text: str) -> dict[str, str]:
 
     Blank text, and blank names, mean no filter; names for the same chain add up; blank entries are
     skipped. Raises `FilterError`, which quotes the entry, for one without a chain or an equals
-    sign, and for text that has only semicolons: that may be ``$A;$B`` with both unset.
+    sign, for one with a name that cannot be a block's, and for text that has only semicolons or
+    commas: that may be ``$A;$B`` with both unset. Nothing is discarded, as `NameFilter.parse` does:
+    what is wrong here may be the end of the entry, and the filter of another chain.
     """
     filters: dict[str, list[str]] = {}
     for entry in filter(None, map(str.strip, text.split(";"))):
         chain, equals, names = (part.strip() for part in entry.partition("="))
         if not chain or not equals:
             raise FilterError(f"{entry!r} is not of the form CHAIN=NAME,NAME")
-        filters.setdefault(chain, []).extend(filter(None, [names]))
+        filters.setdefault(chain, []).extend(_read_names(entry, names))
     if text.strip() and not filters:
         raise FilterError(
             f"no entry is left of the filters {text!r}; leave the text blank for no filters, or "
             f"give CHAIN=NAME,NAME, separated by semicolons"
         )
     return {chain: ",".join(names) for chain, names in filters.items()}
+
+
+def _read_names(entry: str, names: str) -> list[str]:
+    """Give the names in one entry of `parse_filters`."""
+    read = [name.strip() for name in names.split(",") if name.strip()]
+    if names and not read:
+        raise FilterError(f"{entry!r} names no block; leave out the comma for no filter")
+    for name in read:
+        why = "it has an equals sign in it" if "=" in name else _why_invalid(name)
+        if why:
+            raise FilterError(
+                f"{entry!r} is not of the form CHAIN=NAME,NAME: {name!r} cannot name a block, for "
+                f"{why}; the next chain stands behind a semicolon"
+            )
+    return read
 
 
 def _check_names(names: object) -> None:

@@ -24,7 +24,7 @@ from .errors import InvalidTypeError, ModuleLoadError
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator
     from importlib.machinery import ModuleSpec
-    from types import CodeType, ModuleType
+    from types import CodeType, FrameType, ModuleType
 
 __all__ = ["ENTRY_POINTS", "Location", "ModuleSource", "in_words", "locate", "whereabouts"]
 
@@ -328,6 +328,16 @@ def _swap(name: str, old: ModuleType | None, new: ModuleType | None) -> None:
             place.pop(key, None)
             if new is not None:
                 place[key] = new
+
+
+def runs_body(frame: FrameType | None) -> bool:
+    """Say whether a frame is that of a module's body, or of what that has called.
+
+    Of code that awaits it is not: a body cannot.
+    """
+    while frame is not None and frame.f_code is not ModuleSource.run.__code__:
+        frame = frame.f_back
+    return frame is not None
 
 
 def _names(value: object) -> tuple[str, ...] | None:

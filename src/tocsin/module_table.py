@@ -14,7 +14,6 @@ import errno
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from .bus import _did_you_mean
 from .errors import (
     ModuleDependencyError,
     ModuleError,
@@ -27,6 +26,7 @@ from .errors import (
 from .module_record import ModuleRecord
 from .module_source import locate
 from .module_states import Event, ModuleState, advance
+from .nearest import did_you_mean
 from .scopes import ambient_scope
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class ModuleTable:
             return self._records[name]
         except (KeyError, TypeError):  # a TypeError: not even hashable
             raise ModuleNotLoadedError(
-                f"{name} is not loaded{_did_you_mean(name, self._records)}", module=name
+                f"{name} is not loaded{did_you_mean(name, self._records)}", module=name
             ) from None
 
     def ambient(self) -> ModuleRecord | None:

@@ -29,6 +29,8 @@ __all__ = [
 
 _NOT_IN_NAMES = frozenset(",:*?[]")
 
+_PRIORITY_BITS = 2000  # of fewer than 640 digits, which Python always turns into text
+
 NOBODY: tuple[str, ...] = ()
 """What ``before`` and ``after`` ask for unless they are given."""
 
@@ -137,10 +139,18 @@ def check_name(name: object) -> None:
 
 
 def check_priority(priority: object, name: str) -> None:
-    """Raise `TypeError` unless ``priority`` can be that of the block ``name``."""
+    """Raise unless ``priority`` can be that of the block ``name``.
+
+    `InvalidTypeError` or `InvalidValueError`.
+    """
     if not isinstance(priority, int) or isinstance(priority, bool):
         raise InvalidTypeError(
             f"the priority of block {name!r} must be an int, not {type(priority).__name__}"
+        )
+    if priority.bit_length() > _PRIORITY_BITS:
+        raise InvalidValueError(
+            f"the priority of block {name!r} is out of bounds, which are 2**{_PRIORITY_BITS} and "
+            f"-2**{_PRIORITY_BITS}; anything between them will do"
         )
 
 

@@ -7,13 +7,15 @@ line. Knows no command line, and does not look for modules elsewhere than Python
 from __future__ import annotations
 
 import importlib
+import sys
 import traceback
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .bus import Bus, _did_you_mean
+from .bus import Bus
 from .callables import close_coroutine
 from .errors import InvalidTypeError, InvalidValueError, ModuleLoadError
 from .module_source import in_words
+from .nearest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,23 +54,20 @@ def find_bus(target: Target) -> Bus:
     """Import the module and give the bus.
 
     Raises `ModuleLoadError` when the module does not import, `InvalidValueError` when there is no
-    such attribute, `InvalidTypeError` when it is no bus, and what a factory raises as the cause of
-    a `ModuleLoadError`.
+    such attribute, `InvalidTypeError` when it is no bus, and what a factory, or an attribute that
+    is computed, raises as the cause of a `ModuleLoadError`.
     """
     found, said = _import(target.module), f"module {target.module}"
     for name in target.attributes:
-        try:
-            found = getattr(found, name)
-        except AttributeError:
-            near = _did_you_mean(name, dir(found))
-            raise InvalidValueError(f"{said} has no {name!r}{near}") from None
+        found = _attribute(target, said, found, name)
         said = f"{said}:{name}" if ":" not in said else f"{said}.{name}"
     if target.is_factory:
         found = _make(target, found)
     if isinstance(found, Bus):
         return found
     close_coroutine(found)
-    hint = f"; if it makes one, say {f'{target}()'!r}" if callable(found) else ""
+    makes = callable(found) and not target.is_factory
+    hint = f"; if it makes one, say {f'{target}()'!r}" if makes else ""
     raise InvalidTypeError(f"{target} is no bus but a {type(found).__name__}{hint}")
 
 
@@ -79,6 +78,33 @@ def _import(module: str) -> Any:
         raise
     except BaseException as error:  # SystemExit too: a module that runs a program when imported
         raise _load_error(f"{module} does not import", error, module) from error
+
+
+def _attribute(target: Target, said: str, owner: Any, name: str) -> Any:
+    """Give an attribute of ``owner``, which is ``said`` in words."""
+    try:
+        return getattr(owner, name)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        known = _names_in(owner)
+        lacks = getattr(error, "obj", None) is owner and getattr(error, "name", None) == name
+        if not isinstance(error, AttributeError) or not lacks or name in known:  # its code raises
+            raise _load_error(f"{name!r} of {said} failed", error, target.module) from error
+        file = getattr(sys.modules.get(target.module), "__file__", None)
+        where = f" ({file})" if file else ""  # it may be another one than was meant
+        raise InvalidValueError(
+            f"{said} has no {name!r}{did_you_mean(name, known)}{where}"
+        ) from None
+
+
+def _names_in(owner: object) -> list[str]:
+    """Give the names of its attributes, as far as it tells them."""
+    try:
+        names: list[object] = [*dir(owner)]
+    except Exception:  # of its own ``__dir__``, which may also give anything
+        return []
+    return [name for name in names if isinstance(name, str) and not name.startswith("__")]
 
 
 def _make(target: Target, factory: Any) -> object:
