@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,7 +28,8 @@ def describe_event(event: object) -> str:
     if isinstance(event, str):
         return str.__str__(event)
     if isinstance(event, int):
-        return int.__repr__(event)
+        with suppress(ValueError):  # it has more digits than Python cares to write
+            return int.__repr__(event)
     if isinstance(event, float):
         return float.__repr__(event)
     named = event if isinstance(event, type) else type(event)
