@@ -798,99 +798,165 @@ async def test_an_exited_host_reloads_nothing(write: Folder, notes: Notes) -> No
         notes.gate.set()
 
 
-# What a module has loaded itself.
+# What an init loads.
 
 
-async def test_what_it_loaded_itself_goes_with_it_and_the_new_one_loads_it(
-    host: ModuleHost, write: Folder, notes: Notes
+@pytest.mark.parametrize("user", ["late", "child", ""])
+async def test_a_module_whose_init_has_loaded_others_is_not_reloaded(
+    host: ModuleHost, write: Folder, notes: Notes, user: str
 ) -> None:
+    child = write("child", versioned(1))
+    await host.load(write("late", versioned(1)))
+    await host.load(write("parent", versioned(1, init=f"await host.load({child!r})")))
+    if user:  # also when it uses what has loaded it
+        with host.scope(user).ambient():
+            host.require("parent")
+    before = (host.modules, host.require("parent"), host.require("child"), drain(notes))
+    write("child", "def (")
+    write("parent", "1 / 0")
+    with pytest.raises(ModuleInUseError) as caught:
+        await host.reload("parent")
+    assert str(caught.value) == (
+        "parent cannot be reloaded, for its module_init has loaded child; let it name them in "
+        "REQUIRES instead, or unload it and load it again"
+    )
+    assert (caught.value.module, caught.value.errno) == ("parent", errno.EBUSY)
+    assert not hasattr(caught.value, "__notes__")
+    assert before[:3] == (host.modules, host.require("parent"), host.require("child"))
+    assert notes.said == []
+    await host.__aexit__(None, None, None)
+
+
+async def test_nor_is_what_it_uses(host: ModuleHost, write: Folder, notes: Notes) -> None:
     child = write("child", versioned(1))
     load = f"await host.load({child!r})\n    host.require('child')"
     await host.load(write("parent", versioned(1, init=load)))
     write("child", versioned(2))
-    write("parent", versioned(2, init=load))
     drain(notes)
-    await host.reload("parent")
-    assert drain(notes) == ["parent 1 out", "child 1 out", "parent 2 in", "child 2 in"]
-    write("parent", versioned(3, init=f"{load}\n    return -16"))
-    with pytest.raises(ModuleLoadError, match="the old version was restored"):
-        await host.reload("parent")
-    assert drain(notes) == [
-        *("parent 2 out", "child 2 out"),
-        *("parent 3 in", "child 2 in", "child 2 out"),
-        *("parent 2 in", "child 2 in"),
-    ]
-    write("child", versioned(3))
-    write("parent", versioned(4, init=load))
-    assert (await host.reload("child")).VERSION == 3  # its user, which loads it, goes with it
-    assert drain(notes) == ["parent 2 out", "child 2 out", "parent 4 in", "child 3 in"]
+    with pytest.raises(ModuleInUseError, match=r"^parent cannot be reloaded, for its") as caught:
+        await host.reload("child")
+    assert caught.value.__notes__ == ["it goes with child, which was to be reloaded"]
+    assert (drain(notes), host.require("child").VERSION) == ([], 1)
     await host.unload("parent")
+    await host.reload("child")
+    assert host.require("child").VERSION == 2
     await host.unload("child")
 
 
-async def test_what_it_loaded_itself_and_others_use_keeps_it(
+async def test_what_an_init_has_loaded_is_reloaded_by_itself(
     host: ModuleHost, write: Folder, notes: Notes
 ) -> None:
     child = write("child", versioned(1))
     await host.load(write("parent", versioned(1, init=f"await host.load({child!r})")))
-    await host.load(write("other", versioned(1, head="REQUIRES = 'child'")))
+    write("child", versioned(2))
     drain(notes)
-    with pytest.raises(ModuleInUseError, match=r"^child is in use by: other\b") as caught:
+    await host.reload("child")
+    assert drain(notes) == ["child 1 out", "child 2 in"]
+    await host.unload("child")
+    with pytest.raises(ModuleInUseError, match="its module_init has loaded child;"):
         await host.reload("parent")
-    assert caught.value.__notes__ == ["it goes with parent, which was to be reloaded"]
-    assert notes.said == []
-    await host.unload("other")
-    await host.reload("parent")
-    await host.unload("child")
-    await host.reload("parent")
-    assert states(host) == {"parent": "live", "child": "live"}
-    await host.unload("child")
     await host.unload("parent")
 
 
-async def test_an_interruption_in_what_it_loaded_itself_is_not_lost(
+@pytest.mark.parametrize("end", ["", "1 / 0"])
+async def test_what_a_new_version_loads_goes_with_it_when_it_fails(
+    host: ModuleHost, write: Folder, notes: Notes, end: str
+) -> None:
+    await host.load(write("parent", versioned(1)))
+    child = write("child", versioned(1, end=end))
+    write("parent", versioned(2, init=f"await host.load({child!r})\n    return -16"))
+    drain(notes)
+    with structlog.testing.capture_logs() as logs:
+        with pytest.raises(ModuleLoadError, match="the old version was restored"):
+            await host.reload("parent")
+    assert drain(notes) == [
+        *("parent 1 out", "parent 2 in", "child 1 in", "child 1 out", "parent 1 in")
+    ]
+    assert [entry["event"] for entry in logs] == (
+        ["a module failed while it was unloaded"] if end else []
+    )
+    assert states(host) == {"parent": "live"}
+    write("parent", versioned(3))
+    assert (await host.reload("parent")).VERSION == 3
+    await host.unload("parent")
+
+
+async def test_an_interruption_in_what_a_new_version_has_loaded_is_not_lost(
     host: ModuleHost, write: Folder, notes: Notes
 ) -> None:
+    await host.load(write("parent", versioned(1)))
     child = write("child", versioned(1, end="raise KeyboardInterrupt"))
-    await host.load(write("parent", versioned(1, init=f"await host.load({child!r})")))
-    write("child", versioned(2))
+    write("parent", versioned(2, init=f"await host.load({child!r})\n    return -16"))
     drain(notes)
     with pytest.raises(KeyboardInterrupt):
         await host.reload("parent")
-    assert drain(notes) == ["parent 1 out", "child 1 out", "parent 1 in", "child 2 in"]
-    await host.unload("child")
+    assert drain(notes)[-2:] == ["child 1 out", "parent 1 in"]
+    assert states(host) == {"parent": "live"}
     await host.unload("parent")
 
 
-async def test_a_module_that_nobody_loads_again_is_missed(
+async def test_what_a_task_of_the_old_version_loads_meanwhile_stays(
     host: ModuleHost, write: Folder, notes: Notes
 ) -> None:
-    child = write("child", versioned(1))
-    load = f"await host.load({child!r})\n    host.require('child')"
-    await host.load(write("parent", versioned(1, init=load)))
-    write("parent", versioned(2))
-    with pytest.raises(ModuleLoadError) as caught:
-        await host.reload("child")
-    assert str(caught.value) == (
-        "child was not reloaded, the old version was restored: child is not loaded"
-    )
-    assert states(host) == {"parent": "live", "child": "live"}
-    await host.unload("parent")
-    await host.unload("child")
+    extra = write("extra", versioned(1))
+    notes.gate, notes.fail = anyio.Event(), anyio.Event()
+    async with anyio.create_task_group() as group:
+        notes.do = group.start_soon
+        source = f"""
+            import notes
+
+            async def load_later(host):
+                await notes.gate.wait()
+                await host.load({extra!r})
+
+            def module_init(host):
+                notes.do(load_later, host)
+
+            async def module_exit(host):
+                await notes.fail.wait()
+            """
+        await host.load(write("plugin", source))
+        write("plugin", versioned(2))
+        group.start_soon(host.reload, "plugin")
+        await anyio.wait_all_tasks_blocked()
+        notes.gate.set()
+        await anyio.wait_all_tasks_blocked()
+        assert states(host) == {"plugin": "going", "extra": "live"}
+        notes.fail.set()
+    assert states(host) == {"extra": "live", "plugin": "live"}
+    await host.unload("extra")
+    await host.unload("plugin")
 
 
-async def test_a_module_that_uses_what_loaded_it_goes_first_and_is_loaded_again(
+async def refused(host: ModuleHost, name: str) -> None:
+    with pytest.raises(ModuleLoadError):
+        await host.reload(name)
+
+
+async def test_another_reload_does_not_mind_what_is_lost_meanwhile(
     host: ModuleHost, write: Folder, notes: Notes
 ) -> None:
-    child = write("child", versioned(1))
-    await host.load(write("parent", versioned(1, init=f"await host.load({child!r})")))
-    with host.scope("child").ambient():
-        host.require("parent")
-    drain(notes)
-    await host.reload("parent")
-    assert drain(notes) == ["child 1 out", "parent 1 out", "parent 1 in", "child 1 in"]
-    await host.unload("child")
-    await host.unload("parent")
+    child = write("child", versioned(1, end=GATE))
+    second = f"""if getattr(notes, 'ran', False):
+        await host.load({child!r})
+        return -16
+    notes.ran = True"""
+    await host.load(write("base", versioned(1, init=second)))
+    await host.load(write("user", versioned(1, head="REQUIRES = 'base'")))
+    await host.load(write("aside", versioned(1)))
+    write("base", "1 / 0")
+    write("aside", versioned(2))
+    notes.gate = anyio.Event()
+    with structlog.testing.capture_logs():
+        async with anyio.create_task_group() as group:
+            group.start_soon(refused, host, "base")
+            await anyio.wait_all_tasks_blocked()
+            # The old version came back in vain, and what it had loaded is going; its user remains.
+            assert states(host) == {"aside": "live", "user": "unformed", "child": "going"}
+            assert (await host.reload("aside")).VERSION == 2
+            notes.gate.set()
+    assert states(host) == {"aside": "live"}
+    await host.unload("aside")
 
 
 async def test_a_new_version_goes_when_the_init_that_loaded_the_old_one_fails(

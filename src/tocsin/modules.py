@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ModuleHost", "ModuleInfo", "ModuleState"]
 
+_ON_ITS_WAY_IN = (ModuleState.UNFORMED, ModuleState.COMING)
+
 
 class ModuleInfo(NamedTuple):
     """A line of what ``lsmod`` prints."""
@@ -132,7 +134,7 @@ class ModuleHost:
             await self._loader.undo(plan, error)
             raise
         loader = self._table.ambient()
-        if loader is not None and loader.state is not ModuleState.LIVE:
+        if loader is not None and loader.state in _ON_ITS_WAY_IN:
             loader.loaded += plan
         return plan[-1].source.module
 
