@@ -455,6 +455,21 @@ async def test_autoload_finds_modules_by_dotted_name_and_in_the_same_package(
         await host.unload(name)
 
 
+@pytest.mark.parametrize("name", ["sub/dep", "../dep", "..", "/dep", "x\0y", "-x", "a b"])
+async def test_what_is_required_is_a_name_and_no_path(
+    host: ModuleHost, write: Folder, name: str
+) -> None:
+    write("sub/dep", "")
+    write("dep", "")
+    plugin = write("sub/plugin", f"REQUIRES = ({name!r},)")
+    with pytest.raises(ModuleLoadError, match="is neither a dotted name, nor an entry") as caught:
+        await host.load(plugin, autoload=True)
+    assert caught.value.__notes__ == ["required by plugin"]
+    with pytest.raises(ModuleDependencyError):
+        await host.load(plugin)
+    assert host.modules == ()
+
+
 async def test_a_circle_of_requirements_is_refused_before_anything_runs(
     host: ModuleHost, write: Folder, notes: Notes
 ) -> None:

@@ -55,8 +55,9 @@ class Location(NamedTuple):
         module of that package.
         """
         if self.path is not None:
-            beside = self.path.with_name(f"{name}.py")
-            return Location(name, name, beside) if beside.is_file() else None
+            beside = self.path.parent / f"{name}.py"
+            there = beside.name == f"{name}.py" and beside.is_file()  # a name, and no path
+            return Location(name, name, beside) if there else None
         package = self.import_name.rpartition(".")[0]
         if not package or "." in name:
             return None
