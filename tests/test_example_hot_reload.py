@@ -409,11 +409,14 @@ def test_a_signal_ends_the_program_while_it_waits_for_a_line(
     anyio_backend: str, plugins: Plugins, number: signal.Signals
 ) -> None:
     with start(anyio_backend, plugins) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
         assert process.stderr is not None
-        assert len([process.stderr.readline() for _ in NAMES]) == len(NAMES)
+        process.stdin.write("Hello you\n")
+        assert len([process.stdout.readline() for _ in NAMES]) == len(NAMES)
         process.send_signal(number)
         assert process.wait(PATIENCE) == 128 + number
-        assert process.stderr.read() == ""
+        assert process.stderr.read().splitlines() == [f"[loaded {name}]" for name in NAMES]
 
 
 def test_the_program_reads_a_file_too(anyio_backend: str, plugins: Plugins, tmp_path: Path) -> None:
