@@ -811,6 +811,58 @@ async def test_a_file_that_is_no_text_is_refused(host: ModuleHost, write: Folder
         await host.load(write.path / "binary.py")
 
 
+async def test_a_file_that_may_not_be_read_says_why(host: ModuleHost, write: Folder) -> None:
+    file = Path(write("secret", "1 / 0"))
+    file.chmod(0)
+    if os.access(file, os.R_OK):
+        pytest.skip("root reads whatever there is")
+    with pytest.raises(ModuleLoadError, match=r"not loaded: PermissionError: .*denied") as caught:
+        await host.load(file)
+    assert caught.value.errno == errno.EACCES
+
+
+async def test_a_file_that_cannot_be_read_says_why(
+    host: ModuleHost, write: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(loader: object, path: str) -> bytes:
+        raise OSError(errno.EIO, "the disk is gone", path)
+
+    monkeypatch.setattr("importlib.machinery.SourceFileLoader.get_data", fail)
+    file = write("lost", "1 / 0")
+    with pytest.raises(ModuleLoadError, match=r"not loaded: OSError: .* the disk is go") as caught:
+        await host.load(file)
+    assert caught.value.errno == errno.EIO
+
+
+@pytest.mark.parametrize("name", ["module_init", "module_exit"])
+@pytest.mark.parametrize(
+    ("hook", "why"),
+    [
+        ("{} = 5", "is no function"),
+        ("def {}(): pass", "cannot be called as {}(host)"),
+        ("async def {}(host, more): pass", "cannot be called as {}(host)"),
+        ("async def {}(host):\n    yield 1", "is a generator function: it never runs"),
+    ],
+)
+async def test_a_hook_that_could_not_be_called_is_refused_before_the_init(
+    host: ModuleHost, write: Folder, notes: Notes, name: str, hook: str, why: str
+) -> None:
+    other = "module_exit" if name == "module_init" else "module_init"
+    source = f"import notes\ndef {other}(host): notes.say('called')\n{hook.format(name)}"
+    with pytest.raises(ModuleLoadError) as caught:
+        await host.load(write("plugin", source))
+    assert str(caught.value) == f"plugin was not loaded: its {name} {why.format(name)}"
+    assert (host.modules, notes.said) == ((), [])
+
+
+async def test_a_hook_may_be_anything_that_can_be_called_with_the_host(
+    host: ModuleHost, write: Folder, notes: Notes
+) -> None:
+    await host.load(write("plugin", "import notes\nmodule_init = notes.say\nmodule_exit = None"))
+    await host.unload("plugin")
+    assert notes.said == [host]
+
+
 @pytest.mark.parametrize(
     ("source", "why"),
     [

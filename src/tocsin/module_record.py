@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import anyio
 
 from . import _log
-from .callables import close_coroutine
+from .callables import close_coroutine, why_not_callable
 from .errors import (
     InvalidResultError,
     ModuleDependencyError,
@@ -107,12 +107,23 @@ class ModuleRecord:
             with self._load_errors():
                 with self._no_quitting(sync=True):
                     self.source.run()
+                self._check_hooks()
                 self.advance(Event.INIT)
                 result = await self._run_hook("module_init", host)
             self._check_init(result)
         if self.state is not ModuleState.COMING:
             raise self.is_too_late()
         self.advance(Event.READY)
+
+    def _check_hooks(self) -> None:
+        """Raise `ModuleLoadError` for a hook that could not be called, be it at the end."""
+        for name in ("module_init", "module_exit"):
+            hook = getattr(self.source.module, name, None)
+            why = why_not_callable(hook, name, ["host"]) if callable(hook) else "is no function"
+            if hook is not None and why:
+                raise ModuleLoadError(
+                    f"{self.name} was not loaded: its {name} {why}", module=self.name
+                )
 
     def is_too_late(self) -> ModuleLoadError:
         """Give the error for a host that has been exited."""

@@ -279,8 +279,10 @@ class ModuleSource:
         try:
             text = loader.get_source(spec.name) if self.file else None
         except (AttributeError, ImportError, SyntaxError, ValueError) as error:
+            cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
             raise self._error(
-                f"{self.name} was not loaded: {in_words(error)} ({self.file})"
+                f"{self.name} was not loaded: {in_words(cause)} ({self.file})",
+                getattr(cause, "errno", None),
             ) from error
         if text is None:
             raise self._error(f"{self.name} was not loaded: {spec.name} has no Python source")
