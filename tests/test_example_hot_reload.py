@@ -431,7 +431,7 @@ def test_the_program_reads_a_file_too(anyio_backend: str, plugins: Plugins, tmp_
 
 
 def test_a_folder_that_is_none_is_refused_in_one_line(tmp_path: Path) -> None:
-    command = [sys.executable, EXAMPLES / "hot_reload.py", tmp_path / "nowhere"]
+    command = [sys.executable, str(EXAMPLES / "hot_reload.py"), str(tmp_path / "nowhere")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"hot_reload: there is no folder {tmp_path / 'nowhere'}\n"

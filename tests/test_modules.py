@@ -805,6 +805,25 @@ async def test_a_syntax_error_is_reported_with_file_and_line(
         await host.load(write("broken", f"x = {'-' * 20_000}1\n"))
 
 
+async def test_a_body_is_compiled_as_it_says_itself(host: ModuleHost, write: Folder) -> None:
+    plugin = await host.load(write("plugin", "def add(one: int) -> int: ..."))
+    assert plugin.add.__annotations__ == {"one": int, "return": int}  # not the text of them
+    await host.unload("plugin")
+
+
+async def test_a_module_that_was_written_a_moment_ago_is_found(
+    host: ModuleHost, importable: Folder
+) -> None:
+    importable("first", "")
+    await host.load("first")
+    before = importable.path.stat()
+    importable("second", "")
+    os.utime(importable.path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    await host.load("second")
+    await host.unload("second")
+    await host.unload("first")
+
+
 async def test_a_file_that_is_no_text_is_refused(host: ModuleHost, write: Folder) -> None:
     Path(write("binary", "")).write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ModuleLoadError, match=r"^binary was not loaded: .* \(.*binary.py\)$"):
