@@ -8,19 +8,23 @@ A module that is being reloaded hears nothing between its old registration and i
 call that began before does not reach the old one any more (D3). So the service closes a gate: the
 texts that are on their way go through, the next ones wait until the plugin is there again.
 
+A plugin may require others of the folder. One that holds a text for ever is not waited for longer
+than a text's patience: then that change of a file is given up, which is told, and texts flow on.
+
 Replace a plugin in one step, as ``mv`` and most editors do: half a file may be a whole plugin.
+Reading stdin needs Unix.
 """
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from typing import TypeAlias
 
 import anyio
-import anyio.to_thread
 from anyio.abc import TaskStatus
 from watchfiles import PythonFilter, awatch
 
@@ -70,11 +74,13 @@ class TextService:
     """Lets the plugins in a folder answer texts, and keeps them as the folder has them.
 
     A plugin registers on the chain ``texts``: the event is the text, the data a list to which it
-    appends its answer. What happens to plugins is told on the chain ``news``.
+    appends its answer. What happens to plugins is told on the chain ``news``. ``patience`` is for
+    how many seconds texts are held back for a plugin.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, patience: float = 10.0) -> None:
         self.folder = folder
+        self.patience = patience
         self.host = ModuleHost(Bus("service"))
         self.texts = self.host.bus.add(SrcuChain[str, list[Answer]]("texts", errors="isolate"))
         self.news = self.host.bus.add(SrcuChain[str, str]("news"))
@@ -100,41 +106,53 @@ class TextService:
             rust_timeout=200,
             yield_on_timeout=True,
         ):
-            paths = {Path(path) for _, path in changes} if started else self.folder.glob("*.py")
-            await self.follow(paths)
-            if not started:
+            if started:
+                await self.follow(Path(path) for _, path in changes)
+            else:
+                await self._load_all()
                 started = True
                 task_status.started()
+
+    async def _load_all(self) -> None:
+        for path in sorted(self.folder.glob("*.py")):
+            if not self._is_loaded(path):  # for another that requires it
+                await self.follow([path])
 
     async def follow(self, paths: Iterable[Path]) -> None:
         """Load, reload or unload the plugins of these files."""
         for path in sorted(paths):
-            if path.stem.isidentifier():
+            there = self._is_loaded(path) or await anyio.Path(path).exists()
+            if there and path.stem.isidentifier():
                 await self.news.call(*await self._follow_one(path))
 
+    def _is_loaded(self, path: Path) -> bool:
+        return any(info.name == path.stem for info in self.host.modules)
+
     async def _follow_one(self, path: Path) -> tuple[str, str]:
-        """Load, reload or unload the plugin of a file; say what was done."""
-        loaded = any(info.name == path.stem for info in self.host.modules)
-        async with self._gate.closed():
-            try:
-                if not await anyio.Path(path).exists():
-                    if loaded:
-                        await self.host.unload(path.stem)
-                    return "removed", path.stem
-                if loaded:
-                    await self.host.reload(path.stem)
-                    return "reloaded", path.stem
-                await self.host.load(path)
-            except Exception as error:  # a plugin may raise anything
-                return "failed", str(error)
-            return "loaded", path.stem
+        """Load, reload or unload the plugin of a file while the gate is closed; say what came."""
+        try:
+            with anyio.move_on_after(self.patience):
+                async with self._gate.closed():
+                    return await self._renew(path), path.stem
+        except Exception as error:  # a plugin may raise anything
+            return "failed", str(error)
+        return "failed", f"{path.stem}: gave up after {self.patience} s, for it or a text is stuck"
+
+    async def _renew(self, path: Path) -> str:
+        if not self._is_loaded(path):
+            await self.host.load(path, autoload=True)
+            return "loaded"
+        if await anyio.Path(path).exists():
+            await self.host.reload(path.stem)
+            return "reloaded"
+        await self.host.unload(path.stem)
+        return "removed"
 
 
 async def lines_of_stdin() -> AsyncGenerator[str]:
-    """Give the lines of stdin. Not through its buffer: a thread waiting there blocks the exit."""
+    """Give the lines of stdin. No thread waits for them: nobody could end that."""
     rest = b""
-    read = anyio.to_thread.run_sync
-    while chunk := await read(os.read, 0, 1 << 16, abandon_on_cancel=True):
+    while chunk := await read_stdin():
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
             yield line.decode(errors="replace")
@@ -142,20 +160,41 @@ async def lines_of_stdin() -> AsyncGenerator[str]:
         yield rest.decode(errors="replace")
 
 
-async def main(folder: Path) -> None:
-    """Answer stdin, line by line, until it ends."""
-    service = TextService(folder)
-    async with (
-        service.host,
-        service.news.registered(lambda word, what: print(f"[{word} {what}]", file=sys.stderr)),
-        anyio.create_task_group() as group,
-        aclosing(lines_of_stdin()) as lines,
-    ):
-        await group.start(service.watch)
+async def read_stdin() -> bytes:
+    """Give some of what is there, or nothing at the end."""
+    with suppress(PermissionError):  # stdin is a file: nobody waits for those
+        await anyio.wait_readable(0)
+    return os.read(0, 1 << 16)
+
+
+async def answer_stdin(service: TextService) -> None:
+    """Answer each line of stdin."""
+    async with aclosing(lines_of_stdin()) as lines:
         async for line in lines:
             for name, version, answer in await service.submit(line):
                 print(f"{name} {version}: {answer}", flush=True)
-        group.cancel_scope.cancel()
+
+
+async def main(folder: Path) -> int:
+    """Answer stdin, line by line, until it ends or a signal comes; give the exit status."""
+    service = TextService(folder)
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with (
+            service.host,
+            service.news.registered(lambda word, what: print(f"[{word} {what}]", file=sys.stderr)),
+            anyio.create_task_group() as group,
+        ):
+
+            async def serve() -> None:
+                await group.start(service.watch)
+                await answer_stdin(service)
+                group.cancel_scope.cancel()
+
+            group.start_soon(serve)
+            async for number in signals:
+                group.cancel_scope.cancel()
+                return 128 + number
+    return 0
 
 
 if __name__ == "__main__":
@@ -163,7 +202,6 @@ if __name__ == "__main__":
     parser.add_argument("folder", type=Path, nargs="?", default=PLUGINS, metavar="FOLDER")
     parser.add_argument("--backend", choices=["asyncio", "trio"], default="asyncio")
     options = parser.parse_args()
-    try:
-        anyio.run(main, options.folder, backend=options.backend)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    if not options.folder.is_dir():
+        parser.exit(2, f"hot_reload: there is no folder {options.folder}\n")
+    sys.exit(anyio.run(main, options.folder, backend=options.backend))

@@ -461,12 +461,23 @@ def test_an_exit_that_hangs_is_cut_short(write: Folder, run: Any, backend: str) 
     assert result.errors == [f"tocsin: module_exit of hangs {end}"]
 
 
-@pytest.mark.parametrize("seconds", ["0", "-1", "soon", "nan"])
-def test_an_exit_timeout_that_is_none_is_refused(write: Folder, run: Any, seconds: str) -> None:
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        ("0", "it must be above 0 s, or inf for no bound, not 0.0"),
+        ("-1", "it must be above 0 s, or inf for no bound, not -1.0"),
+        ("nan", "it must be above 0 s, or inf for no bound, not nan"),
+        ("soon", "'soon' is not a valid float"),
+    ],
+)
+def test_an_exit_timeout_that_is_none_is_refused(
+    write: Folder, run: Any, seconds: str, words: str
+) -> None:
     result = run("run", "--exit-timeout", seconds, write("one"))
-    assert (result.status != 0, result.said) == (True, [])
+    assert (result.status, result.said) == (2, [])
     assert len(result.errors) == 1
-    assert "exit" in result.errors[0]
+    assert words in result.errors[0]
+    assert "--exit-timeout" in result.errors[0]
 
 
 def test_an_exit_may_have_no_bound(write: Folder, run: Any) -> None:

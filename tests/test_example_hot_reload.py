@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
+import signal
 import subprocess
 import sys
 from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
 from threading import Timer
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,6 +18,7 @@ import structlog
 from .programs import EXAMPLES, load_example
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from pathlib import Path
     from types import ModuleType
 
@@ -266,14 +269,100 @@ async def test_the_gate_is_closed_when_nobody_is_inside_and_opens_again(
     assert said[4:] == ["closed", "three in", "three out"]
 
 
-def test_the_program_answers_stdin_and_follows_the_folder(
-    anyio_backend: str, plugins: Plugins, tmp_path: Path
+async def test_a_plugin_that_is_removed_answers_no_text_after_that_and_all_others_do(
+    example: ModuleType, plugins: Plugins
 ) -> None:
-    shutil.copy(EXAMPLES / "hot_reload.py", tmp_path)
+    numbers = iter(range(10_000_000))
+    with anyio.fail_after(PATIENCE), Running(example.TextService(plugins.path)) as running:
+        service = running.service
+
+        async def follow(path: Path) -> None:
+            await service.follow([path])
+            running.log.append((path.stem, None))
+
+        async with service.host, anyio.create_task_group() as group:
+            await service.follow(plugins.path.glob("*.py"))
+            for _ in range(4):
+                group.start_soon(running.submit_all, numbers)
+            while not running.log:
+                await anyio.lowlevel.checkpoint()
+            (plugins.path / "upper.py").unlink()
+            await follow(plugins.path / "upper.py")
+            size = len(running.log)
+            while len(running.log) < size + 100:
+                await anyio.lowlevel.checkpoint()
+            running.stop = True
+    after = running.log.index(("upper", None))
+    for _, answers in running.log[:after]:
+        assert {name for name, _, _ in answers} >= {"backwards", "count_words"}
+    for number, answers in running.log[after + 1 :]:
+        assert sorted(name for name, _, _ in answers) == ["backwards", "count_words"], number
+    texts = [key for key, _ in running.log if isinstance(key, int)]
+    assert sorted(texts) == list(range(len(texts)))
+
+
+async def test_plugins_that_require_others_of_the_folder_are_loaded_once(
+    example: ModuleType, plugins: Plugins
+) -> None:
+    plugins.put("a_first", "REQUIRES = 'upper'")
+    plugins.put("not-a-name", "1 / 0")
+    with anyio.fail_after(PATIENCE), Running(example.TextService(plugins.path)) as running:
+        service = running.service
+        async with (
+            service.host,
+            service.news.registered(running.hear),
+            anyio.create_task_group() as group,
+        ):
+            await group.start(service.watch)
+            said = [running.news.receive_nowait() for _ in range(3)]
+            assert said == [("loaded", name) for name in ("a_first", "backwards", "count_words")]
+            assert len(service.host.modules) == 4
+            await service.follow([plugins.path / "never_there.py", plugins.path / "not-a-name.py"])
+            with pytest.raises(anyio.WouldBlock):
+                running.news.receive_nowait()  # it says nothing of those
+            group.cancel_scope.cancel()
+
+
+async def test_what_is_stuck_does_not_stop_the_service(
+    example: ModuleType, plugins: Plugins
+) -> None:
+    service = example.TextService(plugins.path, patience=0.01)
+    plugins.put("hold", HOLD)
+    with (
+        anyio.fail_after(PATIENCE),
+        structlog.testing.capture_logs(),
+        Running(service) as running,
+    ):
+        async with (
+            service.host,
+            service.news.registered(running.hear),
+            anyio.create_task_group() as group,
+        ):
+            await service.follow(plugins.path.glob("*.py"))
+            group.start_soon(service.submit, "stuck")
+            await service.host.require("hold").entered.wait()
+            plugins.write("upper", 2)
+            await service.follow([plugins.path / "upper.py"])
+            said = "upper: gave up after 0.01 s, for it or a text is stuck"
+            assert await running.wait_for("failed") == said
+            assert service.host.require("upper").VERSION == 1
+            service.host.require("hold").release.set()
+            assert ("upper", 1, "ON") in await service.submit("on")
+            hangs = "import anyio\nasync def module_init(host): await anyio.sleep_forever()"
+            plugins.put("upper", hangs)
+            await service.follow([plugins.path / "upper.py"])
+            assert await running.wait_for("failed") == said
+            assert ("upper", 1, "ON") in await service.submit("on")
+
+
+@contextmanager
+def start(
+    backend: str, plugins: Plugins, lines: Any = subprocess.PIPE
+) -> Generator[subprocess.Popen[str]]:
+    """Run the program, which is killed when a test takes too long."""
     with subprocess.Popen(
-        [sys.executable, "hot_reload.py", "--backend", anyio_backend, str(plugins.path)],
-        cwd=tmp_path,
-        stdin=subprocess.PIPE,
+        [sys.executable, EXAMPLES / "hot_reload.py", "--backend", backend, plugins.path],
+        stdin=lines,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -281,6 +370,16 @@ def test_the_program_answers_stdin_and_follows_the_folder(
     ) as process:
         watchdog = Timer(PATIENCE, process.kill)
         watchdog.start()
+        try:
+            yield process
+        finally:
+            watchdog.cancel()
+
+
+def test_the_program_answers_stdin_and_follows_the_folder(
+    anyio_backend: str, plugins: Plugins
+) -> None:
+    with start(anyio_backend, plugins) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
@@ -298,5 +397,37 @@ def test_the_program_answers_stdin_and_follows_the_folder(
         assert process.stderr.readline() == "[reloaded upper]\n"
         rest, _ = process.communicate("bye", timeout=PATIENCE)
         assert "upper 2: BYE" in rest.splitlines()
-        watchdog.cancel()
         assert process.returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_program_while_it_waits_for_a_line(
+    anyio_backend: str, plugins: Plugins, number: signal.Signals
+) -> None:
+    with start(anyio_backend, plugins) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdin.write("Hello you\n")
+        assert len([process.stdout.readline() for _ in NAMES]) == len(NAMES)
+        plugins.write("upper", 2)
+        told = [f"[loaded {name}]\n" for name in NAMES] + ["[reloaded upper]\n"]
+        assert [process.stderr.readline() for _ in told] == told
+        process.send_signal(number)
+        assert process.wait(PATIENCE) == 128 + number
+        assert process.stderr.read() == ""
+
+
+def test_the_program_reads_a_file_too(anyio_backend: str, plugins: Plugins, tmp_path: Path) -> None:
+    (tmp_path / "lines").write_text("Hello you\nbye")
+    with (tmp_path / "lines").open() as lines, start(anyio_backend, plugins, lines) as process:
+        said, _ = process.communicate(timeout=PATIENCE)
+    assert sorted(said.splitlines())[-2:] == ["upper 1: BYE", "upper 1: HELLO YOU"]
+    assert process.returncode == 0
+
+
+def test_a_folder_that_is_none_is_refused_in_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, str(EXAMPLES / "hot_reload.py"), str(tmp_path / "nowhere")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"hot_reload: there is no folder {tmp_path / 'nowhere'}\n"

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import errno
+import gc
 import importlib
 import sys
+import threading
+import weakref
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.to_thread
 import pytest
 import structlog
 
@@ -232,6 +237,123 @@ async def test_a_module_may_have_itself_reloaded_by_a_task_of_its_own(
         write("plugin", "'version 2'")
         notes.gate.set()
     assert notes.said == ["version 2"]
+    await host.unload("plugin")
+
+
+@pytest.mark.parametrize("flavour", [SrcuChain, BlockingChain, AtomicChain])
+async def test_reload_waits_for_a_callback_in_a_thread(
+    host: ModuleHost, write: Folder, notes: Notes, flavour: Any
+) -> None:
+    chain: Any = host.bus.add(flavour("orders"))
+    options = "" if flavour is AtomicChain else ", thread=True"
+    entered, release = threading.Event(), threading.Event()
+
+    def work() -> None:
+        entered.set()
+        release.wait()
+        notes.say("finished")
+
+    notes.do = work
+    source = f"""
+        import notes
+
+        def hear(event, data):
+            notes.do()
+
+        def module_init(host):
+            host.bus["orders"].register_nowait(hear{options})
+        """
+    await host.load(write("plugin", source))
+    write("plugin", "")
+
+    async def call() -> None:
+        if flavour is AtomicChain:
+            await anyio.to_thread.run_sync(chain.call, "go")
+        else:
+            await chain.call("go")
+
+    async def reload() -> None:
+        await host.reload("plugin")
+        notes.say("reloaded")
+
+    with structlog.testing.capture_logs():
+        async with anyio.create_task_group() as group:
+            group.start_soon(call)
+            await anyio.to_thread.run_sync(entered.wait)
+            group.start_soon(reload)
+            await anyio.wait_all_tasks_blocked()
+            assert notes.said == []
+            release.set()
+    assert notes.said == ["finished", "reloaded"]
+    await host.unload("plugin")
+
+
+async def test_streams_and_waits_of_the_old_version_end(
+    host: ModuleHost, write: Folder, notes: Notes
+) -> None:
+    chain = host.bus.add(SrcuChain[str, None]("orders"))
+    source = """
+        import notes
+
+        VERSION = {}
+
+        async def read(host):
+            async with host.bus["orders"].stream() as stream:
+                async for event, _ in stream:
+                    notes.say((VERSION, event))
+            notes.say((VERSION, "ended"))
+
+        async def wait(host):
+            try:
+                await host.bus["orders"].wait_for()
+            except Exception as error:
+                notes.say((VERSION, type(error).__name__))
+
+        def module_init(host):
+            notes.do(read, host)
+            notes.do(wait, host)
+        """
+    async with anyio.create_task_group() as group:
+        notes.do = group.start_soon
+        await host.load(write("plugin", source.format(1)))
+        await anyio.wait_all_tasks_blocked()
+        write("plugin", source.format(2))
+        with structlog.testing.capture_logs():
+            await host.reload("plugin")
+        await anyio.wait_all_tasks_blocked()
+        assert sorted(drain(notes)) == [(1, "EndOfStream"), (1, "ended")]
+        await chain.call("go")
+        await anyio.wait_all_tasks_blocked()
+        assert drain(notes) == [(2, "go")]
+        with structlog.testing.capture_logs():
+            await host.unload("plugin")
+    assert drain(notes) == [(2, "ended")]
+
+
+async def test_nothing_keeps_the_old_version(host: ModuleHost, write: Folder) -> None:
+    chain = host.bus.add(AtomicChain("orders"))
+    old = weakref.ref(await host.load(write("plugin", versioned(1, init=LISTEN, end=FORGET))))
+    user = weakref.ref(await host.load(write("user", versioned(1, head="REQUIRES = 'plugin'"))))
+    chain.call("ping")
+    for source in (versioned(2, init=LISTEN, end=FORGET), "1 / 0"):
+        write("plugin", source)
+        with suppress(ModuleLoadError):
+            await host.reload("plugin")
+    gc.collect()
+    assert (old(), user()) == (None, None)
+    await host.unload("user")
+    await host.unload("plugin")
+
+
+async def test_a_link_that_leads_to_another_file_leads_there(
+    host: ModuleHost, write: Folder, notes: Notes
+) -> None:
+    link = write.path / "plugin.py"
+    link.symlink_to(write("releases/one", versioned(1)))
+    assert (await host.load(link)).VERSION == 1
+    (write.path / "new").symlink_to(write("releases/two", versioned(2)))
+    (write.path / "new").replace(link)
+    assert (await host.reload("plugin")).VERSION == 2
     await host.unload("plugin")
 
 
@@ -498,6 +620,29 @@ async def test_what_cannot_be_restored_is_named_and_not_loaded(
     await host.unload("far")
 
 
+async def test_what_is_up_when_another_fails_goes_in_reverse(
+    host: ModuleHost, write: Folder, notes: Notes
+) -> None:
+    for version in (1, 2):
+        write("base", versioned(version))
+        write("one", versioned(version, head="REQUIRES = 'base'"))
+        broken = "1 / 0" if version == 2 else ""
+        write("two", versioned(version, init=broken, head="REQUIRES = 'one'"))
+        if version == 1:
+            for name in ("base", "one", "two"):
+                await host.load(write.path / f"{name}.py")
+    drain(notes)
+    with pytest.raises(ModuleLoadError, match="restored: two was not loaded: ZeroDivisionError"):
+        await host.reload("base")
+    assert drain(notes) == [
+        *("two 1 out", "one 1 out", "base 1 out"),
+        *("base 2 in", "one 2 in", "two 2 in"),
+        *("one 2 out", "base 2 out"),
+        *("base 1 in", "one 1 in", "two 1 in"),
+    ]
+    await host.__aexit__(None, None, None)
+
+
 @pytest.mark.parametrize("broken", ["base", "user"])
 async def test_a_reload_that_is_interrupted_restores_the_old_version(
     host: ModuleHost, write: Folder, notes: Notes, broken: str
@@ -575,6 +720,37 @@ async def test_a_reload_that_is_cancelled_restores_the_old_version(
     assert host.require("user").VERSION == 2
     await host.unload("user")
     await host.unload("base")
+
+
+async def test_no_cancellation_cuts_the_restoring_short(
+    host: ModuleHost, write: Folder, notes: Notes
+) -> None:
+    await host.load(write("base", versioned(1, init="await anyio.lowlevel.checkpoint()")))
+    write("base", versioned(2, init=GATE))
+    notes.gate = anyio.Event()
+    async with anyio.create_task_group() as group:
+        group.start_soon(host.reload, "base")
+        await anyio.wait_all_tasks_blocked()
+        group.cancel_scope.cancel()
+    assert (states(host), host.require("base").VERSION) == ({"base": "live"}, 1)
+    await host.unload("base")
+
+
+async def test_what_a_reload_did_not_get_to_is_as_it_was(
+    host: ModuleHost, write: Folder, notes: Notes
+) -> None:
+    await host.load(write("base", versioned(1)))
+    await host.load(write("user", versioned(1, end=GATE, head="REQUIRES = 'base'")))
+    notes.gate = anyio.Event()
+    async with anyio.create_task_group() as group:
+        group.start_soon(host.reload, "base")
+        await anyio.wait_all_tasks_blocked()
+        group.cancel_scope.cancel()
+    notes.gate.set()
+    await host.unload("user")
+    await host.unload("base")
+    assert host.modules == ()
+    assert "base" not in sys.modules
 
 
 # Old versions that do not go as they should.
@@ -798,100 +974,188 @@ async def test_an_exited_host_reloads_nothing(write: Folder, notes: Notes) -> No
         notes.gate.set()
 
 
-# What a module has loaded itself.
+# What an init loads.
 
 
-async def test_what_it_loaded_itself_goes_with_it_and_the_new_one_loads_it(
-    host: ModuleHost, write: Folder, notes: Notes
+@pytest.mark.parametrize("user", ["late", "child", ""])
+async def test_a_module_whose_init_has_loaded_others_is_not_reloaded(
+    host: ModuleHost, write: Folder, notes: Notes, user: str
 ) -> None:
+    child = write("child", versioned(1))
+    await host.load(write("late", versioned(1)))
+    await host.load(write("parent", versioned(1, init=f"await host.load({child!r})")))
+    if user:  # also when it uses what has loaded it
+        with host.scope(user).ambient():
+            host.require("parent")
+    before = (host.modules, host.require("parent"), host.require("child"), drain(notes))
+    write("child", "def (")
+    write("parent", "1 / 0")
+    with pytest.raises(ModuleInUseError) as caught:
+        await host.reload("parent")
+    assert str(caught.value) == (
+        "parent cannot be reloaded, for its module_init has loaded child; let it name them in "
+        "REQUIRES instead, or unload it and load it again"
+    )
+    assert (caught.value.module, caught.value.errno) == ("parent", errno.EBUSY)
+    assert not hasattr(caught.value, "__notes__")
+    assert before[:3] == (host.modules, host.require("parent"), host.require("child"))
+    assert notes.said == []
+    await host.__aexit__(None, None, None)
+
+
+async def test_nor_is_what_it_uses(host: ModuleHost, write: Folder, notes: Notes) -> None:
     child = write("child", versioned(1))
     load = f"await host.load({child!r})\n    host.require('child')"
     await host.load(write("parent", versioned(1, init=load)))
     write("child", versioned(2))
-    write("parent", versioned(2, init=load))
     drain(notes)
-    await host.reload("parent")
-    assert drain(notes) == ["parent 1 out", "child 1 out", "parent 2 in", "child 2 in"]
-    write("parent", versioned(3, init=f"{load}\n    return -16"))
-    with pytest.raises(ModuleLoadError, match="the old version was restored"):
-        await host.reload("parent")
-    assert drain(notes) == [
-        *("parent 2 out", "child 2 out"),
-        *("parent 3 in", "child 2 in", "child 2 out"),
-        *("parent 2 in", "child 2 in"),
-    ]
-    write("child", versioned(3))
-    write("parent", versioned(4, init=load))
-    assert (await host.reload("child")).VERSION == 3  # its user, which loads it, goes with it
-    assert drain(notes) == ["parent 2 out", "child 2 out", "parent 4 in", "child 3 in"]
+    with pytest.raises(ModuleInUseError, match=r"^parent cannot be reloaded, for its") as caught:
+        await host.reload("child")
+    assert caught.value.__notes__ == ["it goes with child, which was to be reloaded"]
+    assert (drain(notes), host.require("child").VERSION) == ([], 1)
     await host.unload("parent")
+    await host.reload("child")
+    assert host.require("child").VERSION == 2
     await host.unload("child")
 
 
-async def test_what_it_loaded_itself_and_others_use_keeps_it(
+async def test_what_an_init_has_loaded_is_reloaded_by_itself(
     host: ModuleHost, write: Folder, notes: Notes
 ) -> None:
     child = write("child", versioned(1))
     await host.load(write("parent", versioned(1, init=f"await host.load({child!r})")))
-    await host.load(write("other", versioned(1, head="REQUIRES = 'child'")))
+    write("child", versioned(2))
     drain(notes)
-    with pytest.raises(ModuleInUseError, match=r"^child is in use by: other\b") as caught:
+    await host.reload("child")
+    assert drain(notes) == ["child 1 out", "child 2 in"]
+    await host.unload("child")
+    with pytest.raises(ModuleInUseError, match="its module_init has loaded child;"):
         await host.reload("parent")
-    assert caught.value.__notes__ == ["it goes with parent, which was to be reloaded"]
-    assert notes.said == []
-    await host.unload("other")
-    await host.reload("parent")
-    await host.unload("child")
-    await host.reload("parent")
-    assert states(host) == {"parent": "live", "child": "live"}
-    await host.unload("child")
     await host.unload("parent")
 
 
-async def test_an_interruption_in_what_it_loaded_itself_is_not_lost(
+@pytest.mark.parametrize("end", ["", "1 / 0"])
+async def test_what_a_new_version_loads_goes_with_it_when_it_fails(
+    host: ModuleHost, write: Folder, notes: Notes, end: str
+) -> None:
+    await host.load(write("parent", versioned(1)))
+    child = write("child", versioned(1, end=end))
+    write("parent", versioned(2, init=f"await host.load({child!r})\n    return -16"))
+    drain(notes)
+    with structlog.testing.capture_logs() as logs:
+        with pytest.raises(ModuleLoadError, match="the old version was restored"):
+            await host.reload("parent")
+    assert drain(notes) == [
+        *("parent 1 out", "parent 2 in", "child 1 in", "child 1 out", "parent 1 in")
+    ]
+    assert [entry["event"] for entry in logs] == (
+        ["a module failed while it was unloaded"] if end else []
+    )
+    assert states(host) == {"parent": "live"}
+    write("parent", versioned(3))
+    assert (await host.reload("parent")).VERSION == 3
+    await host.unload("parent")
+
+
+async def test_an_interruption_in_what_a_new_version_has_loaded_is_not_lost(
     host: ModuleHost, write: Folder, notes: Notes
 ) -> None:
+    await host.load(write("parent", versioned(1)))
     child = write("child", versioned(1, end="raise KeyboardInterrupt"))
-    await host.load(write("parent", versioned(1, init=f"await host.load({child!r})")))
-    write("child", versioned(2))
+    write("parent", versioned(2, init=f"await host.load({child!r})\n    return -16"))
     drain(notes)
     with pytest.raises(KeyboardInterrupt):
         await host.reload("parent")
-    assert drain(notes) == ["parent 1 out", "child 1 out", "parent 1 in", "child 2 in"]
-    await host.unload("child")
+    assert drain(notes)[-2:] == ["child 1 out", "parent 1 in"]
+    assert states(host) == {"parent": "live"}
     await host.unload("parent")
 
 
-async def test_a_module_that_nobody_loads_again_is_missed(
+async def test_what_a_task_of_the_old_version_loads_meanwhile_stays(
     host: ModuleHost, write: Folder, notes: Notes
 ) -> None:
-    child = write("child", versioned(1))
-    load = f"await host.load({child!r})\n    host.require('child')"
-    await host.load(write("parent", versioned(1, init=load)))
-    write("parent", versioned(2))
-    with pytest.raises(ModuleLoadError) as caught:
-        await host.reload("child")
-    assert str(caught.value) == (
-        "child was not reloaded, the old version was restored: child is not loaded; "
-        "there is 'parent'"
-    )
-    assert states(host) == {"parent": "live", "child": "live"}
-    await host.unload("parent")
-    await host.unload("child")
+    extra = write("extra", versioned(1))
+    notes.gate, notes.fail = anyio.Event(), anyio.Event()
+    async with anyio.create_task_group() as group:
+        notes.do = group.start_soon
+        source = f"""
+            import notes
+
+            async def load_later(host):
+                await notes.gate.wait()
+                await host.load({extra!r})
+
+            def module_init(host):
+                notes.do(load_later, host)
+
+            async def module_exit(host):
+                await notes.fail.wait()
+            """
+        await host.load(write("plugin", source))
+        write("plugin", versioned(2))
+        group.start_soon(host.reload, "plugin")
+        await anyio.wait_all_tasks_blocked()
+        notes.gate.set()
+        await anyio.wait_all_tasks_blocked()
+        assert states(host) == {"plugin": "going", "extra": "live"}
+        notes.fail.set()
+    assert states(host) == {"extra": "live", "plugin": "live"}
+    await host.unload("extra")
+    await host.unload("plugin")
 
 
-async def test_a_module_that_uses_what_loaded_it_goes_first_and_is_loaded_again(
+async def test_what_a_task_loads_later_is_no_matter_of_the_init(
     host: ModuleHost, write: Folder, notes: Notes
 ) -> None:
-    child = write("child", versioned(1))
-    await host.load(write("parent", versioned(1, init=f"await host.load({child!r})")))
-    with host.scope("child").ambient():
-        host.require("parent")
-    drain(notes)
-    await host.reload("parent")
-    assert drain(notes) == ["child 1 out", "parent 1 out", "parent 1 in", "child 1 in"]
-    await host.unload("child")
-    await host.unload("parent")
+    extra = write("extra", versioned(1))
+    source = f"""
+        import notes
+
+        async def load_later(host):
+            await host.load({extra!r})
+
+        def module_init(host):
+            notes.do(load_later, host)
+        """
+    async with anyio.create_task_group() as group:
+        notes.do = group.start_soon
+        await host.load(write("plugin", source))
+    write("plugin", versioned(2))
+    assert (await host.reload("plugin")).VERSION == 2
+    assert states(host) == {"extra": "live", "plugin": "live"}
+    await host.unload("extra")
+    await host.unload("plugin")
+
+
+async def refused(host: ModuleHost, name: str) -> None:
+    with pytest.raises(ModuleLoadError):
+        await host.reload(name)
+
+
+async def test_another_reload_does_not_mind_what_is_lost_meanwhile(
+    host: ModuleHost, write: Folder, notes: Notes
+) -> None:
+    child = write("child", versioned(1, end=GATE))
+    second = f"""if getattr(notes, 'ran', False):
+        await host.load({child!r})
+        return -16
+    notes.ran = True"""
+    await host.load(write("base", versioned(1, init=second)))
+    await host.load(write("user", versioned(1, head="REQUIRES = 'base'")))
+    await host.load(write("aside", versioned(1)))
+    write("base", "1 / 0")
+    write("aside", versioned(2))
+    notes.gate = anyio.Event()
+    with structlog.testing.capture_logs():
+        async with anyio.create_task_group() as group:
+            group.start_soon(refused, host, "base")
+            await anyio.wait_all_tasks_blocked()
+            # The old version came back in vain, and what it had loaded is going; its user remains.
+            assert states(host) == {"aside": "live", "user": "unformed", "child": "going"}
+            assert (await host.reload("aside")).VERSION == 2
+            notes.gate.set()
+    assert states(host) == {"aside": "live"}
+    await host.unload("aside")
 
 
 async def test_a_new_version_goes_when_the_init_that_loaded_the_old_one_fails(

@@ -455,6 +455,21 @@ async def test_autoload_finds_modules_by_dotted_name_and_in_the_same_package(
         await host.unload(name)
 
 
+@pytest.mark.parametrize("name", ["sub/dep", "../dep", "..", "/dep", "x\0y", "-x", "a b"])
+async def test_what_is_required_is_a_name_and_no_path(
+    host: ModuleHost, write: Folder, name: str
+) -> None:
+    write("sub/dep", "")
+    write("dep", "")
+    plugin = write("sub/plugin", f"REQUIRES = ({name!r},)")
+    with pytest.raises(ModuleLoadError, match="is neither a dotted name, nor an entry") as caught:
+        await host.load(plugin, autoload=True)
+    assert caught.value.__notes__ == ["required by plugin"]
+    with pytest.raises(ModuleDependencyError):
+        await host.load(plugin)
+    assert host.modules == ()
+
+
 async def test_a_circle_of_requirements_is_refused_before_anything_runs(
     host: ModuleHost, write: Folder, notes: Notes
 ) -> None:
@@ -790,10 +805,81 @@ async def test_a_syntax_error_is_reported_with_file_and_line(
         await host.load(write("broken", f"x = {'-' * 20_000}1\n"))
 
 
+async def test_a_body_is_compiled_as_it_says_itself(host: ModuleHost, write: Folder) -> None:
+    plugin = await host.load(write("plugin", "def add(one: int) -> int: ..."))
+    assert plugin.add.__annotations__ == {"one": int, "return": int}  # not the text of them
+    await host.unload("plugin")
+
+
+async def test_a_module_that_was_written_a_moment_ago_is_found(
+    host: ModuleHost, importable: Folder
+) -> None:
+    importable("first", "")
+    await host.load("first")
+    before = importable.path.stat()
+    importable("second", "")
+    os.utime(importable.path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    await host.load("second")
+    await host.unload("second")
+    await host.unload("first")
+
+
 async def test_a_file_that_is_no_text_is_refused(host: ModuleHost, write: Folder) -> None:
     Path(write("binary", "")).write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ModuleLoadError, match=r"^binary was not loaded: .* \(.*binary.py\)$"):
         await host.load(write.path / "binary.py")
+
+
+async def test_a_file_that_may_not_be_read_says_why(host: ModuleHost, write: Folder) -> None:
+    file = Path(write("secret", "1 / 0"))
+    file.chmod(0)
+    if os.access(file, os.R_OK):
+        pytest.skip("root reads whatever there is")
+    with pytest.raises(ModuleLoadError, match=r"not loaded: PermissionError: .*denied") as caught:
+        await host.load(file)
+    assert caught.value.errno == errno.EACCES
+
+
+async def test_a_file_that_cannot_be_read_says_why(
+    host: ModuleHost, write: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(loader: object, path: str) -> bytes:
+        raise OSError(errno.EIO, "the disk is gone", path)
+
+    monkeypatch.setattr("importlib.machinery.SourceFileLoader.get_data", fail)
+    file = write("lost", "1 / 0")
+    with pytest.raises(ModuleLoadError, match=r"not loaded: OSError: .* the disk is go") as caught:
+        await host.load(file)
+    assert caught.value.errno == errno.EIO
+
+
+@pytest.mark.parametrize("name", ["module_init", "module_exit"])
+@pytest.mark.parametrize(
+    ("hook", "why"),
+    [
+        ("{} = 5", "is no function"),
+        ("def {}(): pass", "cannot be called as {}(host)"),
+        ("async def {}(host, more): pass", "cannot be called as {}(host)"),
+        ("async def {}(host):\n    yield 1", "is a generator function: it never runs"),
+    ],
+)
+async def test_a_hook_that_could_not_be_called_is_refused_before_the_init(
+    host: ModuleHost, write: Folder, notes: Notes, name: str, hook: str, why: str
+) -> None:
+    other = "module_exit" if name == "module_init" else "module_init"
+    source = f"import notes\ndef {other}(host): notes.say('called')\n{hook.format(name)}"
+    with pytest.raises(ModuleLoadError) as caught:
+        await host.load(write("plugin", source))
+    assert str(caught.value) == f"plugin was not loaded: its {name} {why.format(name)}"
+    assert (host.modules, notes.said) == ((), [])
+
+
+async def test_a_hook_may_be_anything_that_can_be_called_with_the_host(
+    host: ModuleHost, write: Folder, notes: Notes
+) -> None:
+    await host.load(write("plugin", "import notes\nmodule_init = notes.say\nmodule_exit = None"))
+    await host.unload("plugin")
+    assert notes.said == [host]
 
 
 @pytest.mark.parametrize(

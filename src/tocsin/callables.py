@@ -10,7 +10,7 @@ from types import CodeType, CoroutineType
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 __all__ = ["close_coroutine", "default_name", "is_async_callable", "why_not_callable"]
 
@@ -68,8 +68,10 @@ def _function_of(callback: object) -> tuple[object, int]:
     return function, int(function is not callback)
 
 
-def why_not_callable(callback: object) -> str | None:
-    """Say why something plainly cannot be called with an event and data, or ``None``."""
+def why_not_callable(
+    callback: object, name: str = "callback", takes: Sequence[str] = ("event", "data")
+) -> str | None:
+    """Say why something plainly cannot be called with what it has to take, or ``None``."""
     found = _code_of(callback)
     if found is None:
         return None
@@ -78,6 +80,7 @@ def why_not_callable(callback: object) -> str | None:
         return "is a generator function: it never runs"
     most = code.co_argcount - bound
     required_keywords = code.co_kwonlyargcount > keyword_defaults
-    if most - defaults > 2 or (most < 2 and not code.co_flags & _VARARGS) or required_keywords:
-        return "cannot be called as callback(event, data)"
+    too_few = most < len(takes) and not code.co_flags & _VARARGS
+    if most - defaults > len(takes) or too_few or required_keywords:
+        return f"cannot be called as {name}({', '.join(takes)})"
     return None

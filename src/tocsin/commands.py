@@ -82,6 +82,12 @@ def _read_target(_context: click.Context, _parameter: click.Parameter, value: st
         raise click.BadParameter(str(error)) from None
 
 
+def _read_seconds(_context: click.Context, _parameter: click.Parameter, value: float) -> float:
+    if not value > 0:  # which nan is not either
+        raise click.BadParameter(f"it must be above 0 s, or inf for no bound, not {value}")
+    return value
+
+
 @tocsin.command()
 @click.option(
     "--backend",
@@ -102,10 +108,12 @@ def _read_target(_context: click.Context, _parameter: click.Parameter, value: st
 @click.option(
     "--exit-timeout",
     metavar="SECONDS",
-    type=click.FloatRange(min=0, min_open=True),
+    type=float,
+    callback=_read_seconds,
     default=10.0,
     show_default=True,
-    help="For how long a module_exit may wait before it is cancelled; inf for no bound.",
+    help="For how long a module_exit may wait before it is cancelled, and then the module's "
+    "callbacks; above 0, inf for no bound.",
 )
 @click.option(
     "--stay", is_flag=True, help="Stay until SIGINT or SIGTERM; then unload and exit with status 0."

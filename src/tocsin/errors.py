@@ -374,6 +374,6 @@ class ModuleDependencyError(ModuleNotLoadedError):
 
 
 class ModuleTimeoutError(ModuleError, TimeoutError):
-    """The ``module_exit`` took too long and was cancelled; the module is unloaded."""
+    """The ``module_exit`` or a callback of a module took too long; the module is unloaded."""
 
     errno: int = _errno.ETIMEDOUT  # pyright: ignore[reportIncompatibleVariableOverride] - as above

@@ -66,6 +66,17 @@ class Guarded(AsyncChain[EventT, DataT]):
         if busy and any(True for _ in enclosing_walks(self, ASYNC_WALKS | REPLAYS)):
             self._would_deadlock(what, instead)
 
+    def _refuse_own_walk(
+        self,
+        block: AnyBlock,
+        what: str = "unregistering from",
+        instead: str = "use unregister_nosync()",
+    ) -> None:
+        if self._table.has(block):  # to take it off is to wait for all walks
+            self._refuse_any_walk(what, instead)
+        else:
+            super()._refuse_own_walk(block, what, instead)
+
     async def _admit(self) -> None:
         """Queue, unless the gate is open or this is a nested call."""
         if self._rwlock.is_closed:

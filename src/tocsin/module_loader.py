@@ -1,8 +1,8 @@
 """`ModuleLoader`: the steps by which a module comes and goes.
 
 Acts on what `module_table` has settled, and keeps the table true while it does. Whatever a module
-raises on its way out, it is gone afterwards. Knows no plan longer than one module and what that
-has loaded itself.
+raises on its way out, it is gone afterwards. Knows no plan longer than one module and what its
+init has loaded.
 
 Source: ``kernel/module/main.c``.
 """
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
     from .module_record import ModuleRecord
-    from .module_reload import Reload
     from .module_table import ModuleTable
     from .modules import ModuleHost
 
@@ -52,11 +51,15 @@ class ModuleLoader:
 
     async def finish(self, module: ModuleRecord, *, unwinding: bool = False) -> None:
         """Unload a module that is GOING; the hook of an unwinding is not cancelled."""
-        try:
-            with shield(needed=unwinding):
-                await module.exit(self._host)
-        finally:
-            await self._dismantle(module)
+        failures, interruption = await do_each(
+            (partial(self._say_goodbye, module, unwinding=unwinding), partial(self._drop, module))
+        )
+        if interruption is not None:
+            log_failures(failures)
+            raise interruption
+        if failures:
+            add_failures(failures[-1], failures[:-1], "and")
+            raise failures[-1]
 
     async def remove(self, module: ModuleRecord, *, unwinding: bool = True) -> None:
         """Unload a module, or stop loading it, whoever uses it; see that it is gone."""
@@ -65,7 +68,7 @@ class ModuleLoader:
             await self.finish(module, unwinding=unwinding)
         elif Event.FAIL in TRANSITIONS[module.state]:
             module.advance(Event.FAIL)
-            await self._dismantle(module)
+            await self._drop(module)
         else:  # somebody else is unloading it, or has
             await module.gone.wait()
 
@@ -74,31 +77,28 @@ class ModuleLoader:
         failures, _ = await do_each(partial(self.take_back, one) for one in reversed(plan))
         add_failures(error, failures, "while that was undone")
 
-    async def take_back(
-        self, module: ModuleRecord, *, unwinding: bool = True, within: Reload | None = None
-    ) -> None:
-        """Remove a module, and then what it has loaded itself and nobody else uses.
-
-        ``within`` is the reload in which that happens to what has loaded it.
-        """
+    async def take_back(self, module: ModuleRecord) -> None:
+        """Remove a module, and then what its init has loaded and nobody else uses."""
         if module.state is ModuleState.LIVE:
-            self._table.check_unload(module.name, within)
-        within = module.reload or within
+            self._table.check_unload(module.name)
         try:
-            await self.remove(module, unwinding=unwinding)
+            await self.remove(module)
         finally:
             failures, interruption = await do_each(
-                partial(self.take_back, one, unwinding=unwinding, within=within)
-                for one in reversed(module.loaded)
+                partial(self.take_back, one) for one in reversed(module.loaded)
             )
             log_failures(failures)
         if interruption is not None:
             raise interruption
 
-    async def _dismantle(self, module: ModuleRecord) -> None:
-        """Take off everything of a module that is GOING."""
+    async def _say_goodbye(self, module: ModuleRecord, *, unwinding: bool) -> None:
+        with shield(needed=unwinding):
+            await module.exit(self._host)
+
+    async def _drop(self, module: ModuleRecord) -> None:
+        """Take off everything of a module that is GOING, and let go of it."""
         try:
-            await module.scope.aclose()
+            await module.dismantle(self._host)
         finally:
             left = list(self._table.strangers(module, [module]))
             if left:

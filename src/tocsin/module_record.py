@@ -14,21 +14,22 @@ from typing import TYPE_CHECKING, Any, cast
 import anyio
 
 from . import _log
-from .callables import close_coroutine
+from .callables import close_coroutine, why_not_callable
 from .errors import (
     InvalidResultError,
     ModuleDependencyError,
     ModuleError,
+    ModuleInUseError,
     ModuleLoadError,
     ModuleTimeoutError,
     add_note,
 )
-from .module_source import ModuleSource, whereabouts
+from .module_source import ModuleSource, in_words, whereabouts
 from .module_states import Event, ModuleState, advance
 from .scopes import Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator
 
     from .module_reload import Reload
     from .module_source import Location
@@ -62,7 +63,7 @@ class ModuleRecord:
         self.uses: dict[str, None] = {}
         """The names of the modules that it uses, in order."""
         self.loaded: list[ModuleRecord] = []
-        """The modules that its body and its init have loaded through the host."""
+        """The modules that its init has loaded through the host, which go with it if it fails."""
         self.gone: anyio.Event = anyio.Event()
         """Set when it has been unloaded."""
         self.reload: Reload | None = None
@@ -85,12 +86,15 @@ class ModuleRecord:
         record.source = self.source.again()
         return record
 
-    def brought(self) -> Iterator[ModuleRecord]:
-        """Give the modules that came with it and are loaded still, and what came with those."""
-        for one in self.loaded:
-            if one.state is ModuleState.LIVE:
-                yield one
-                yield from one.brought()
+    def check_alone(self) -> None:
+        """Raise `ModuleInUseError` when its init has loaded others, by code that may change too."""
+        if self.loaded:
+            names = ", ".join(dict.fromkeys(one.name for one in self.loaded))
+            raise ModuleInUseError(
+                f"{self.name} cannot be reloaded, for its module_init has loaded {names}; let it "
+                f"name them in REQUIRES instead, or unload it and load it again",
+                module=self.name,
+            )
 
     def read(self) -> None:
         """Find it and read what it requires. Raises `ModuleLoadError`."""
@@ -103,12 +107,23 @@ class ModuleRecord:
             with self._load_errors():
                 with self._no_quitting(sync=True):
                     self.source.run()
+                self._check_hooks()
                 self.advance(Event.INIT)
                 result = await self._run_hook("module_init", host)
             self._check_init(result)
         if self.state is not ModuleState.COMING:
             raise self.is_too_late()
         self.advance(Event.READY)
+
+    def _check_hooks(self) -> None:
+        """Raise `ModuleLoadError` for a hook that could not be called, be it at the end."""
+        for name in ("module_init", "module_exit"):
+            hook = getattr(self.source.module, name, None)
+            why = why_not_callable(hook, name, ["host"]) if callable(hook) else "is no function"
+            if hook is not None and why:
+                raise ModuleLoadError(
+                    f"{self.name} was not loaded: its {name} {why}", module=self.name
+                )
 
     def is_too_late(self) -> ModuleLoadError:
         """Give the error for a host that has been exited."""
@@ -121,13 +136,16 @@ class ModuleRecord:
     async def exit(self, host: ModuleHost) -> None:
         """Run its exit, no longer than the host allows, and say what it forgot."""
         result: object = None
+        limit = anyio.move_on_after(host.exit_timeout)
         try:
-            with self._inside(), anyio.move_on_after(host.exit_timeout) as limit:
+            with self._inside(), limit:
                 result = await self._run_hook("module_exit", host)
         except Exception as error:
             note = f"raised by module_exit of {self.name}, which was unloaded all the same"
             add_note(error, note)
-            raise
+            if not limit.cancel_called:
+                raise
+            raise self._exit_took_too_long(host, f", and raised {in_words(error)}") from error
         finally:
             forgotten = [block.name for block in self.scope.blocks]
             if forgotten:
@@ -135,15 +153,30 @@ class ModuleRecord:
                     "a module forgot to unregister blocks", module=self.name, blocks=forgotten
                 )
         if limit.cancelled_caught:
-            raise ModuleTimeoutError(
-                f"module_exit of {self.name} did not end within {host.exit_timeout} s and was "
-                f"cancelled; {self.name} was unloaded all the same",
-                module=self.name,
-            )
+            raise self._exit_took_too_long(host)
         if result is not None and not (isinstance(result, int) and result == 0):
             raise InvalidResultError(
                 f"module_exit of {self.name} gave {result!r}, but an exit cannot fail: it gives "
                 f"None; {self.name} was unloaded all the same"
+            )
+
+    def _exit_took_too_long(self, host: ModuleHost, end: str = "") -> ModuleTimeoutError:
+        return ModuleTimeoutError(
+            f"module_exit of {self.name} did not end within {host.exit_timeout} s and was "
+            f"cancelled{end}; {self.name} was unloaded all the same",
+            module=self.name,
+        )
+
+    async def dismantle(self, host: ModuleHost) -> None:
+        """Take all its blocks off, and wait for its callbacks no longer than the host allows."""
+        with anyio.move_on_after(host.exit_timeout) as limit:
+            await self.scope.aclose()
+        if limit.cancelled_caught and (running := self.scope.running):
+            raise ModuleTimeoutError(
+                f"{self.name} was unloaded while calls were under way that may be inside its "
+                f"callbacks ({', '.join(running)}): they did not end within {host.exit_timeout} s; "
+                f"the callbacks are off their chains and not entered again",
+                module=self.name,
             )
 
     @contextmanager

@@ -5,7 +5,8 @@ three lists of who goes, who comes, and who comes back; the steps are `module_lo
 
 Decides first: the new versions are read and compiled, and what they require is looked for, before
 anything of the old ones is touched. Their names stay taken throughout, and what any version needs
-stays loaded.
+stays loaded. Nobody whose init has loaded others takes part: its code of old alone would not bring
+back what was there.
 
 The versions that are there before all are there are RELOADING, so that nobody else comes to use
 what may have to go again.
@@ -40,7 +41,6 @@ class Reload:
     """
 
     __slots__ = (
-        "_brought",
         "_coming",
         "_failures",
         "_going",
@@ -58,8 +58,6 @@ class Reload:
         """What went wrong on the way out of those that go."""
         self._going = self._users_of(table.find(name))
         """The old versions, users before what they use."""
-        self._brought = list(dict.fromkeys(child for old in self._going for child in old.brought()))
-        """What those have loaded themselves: it goes with them, for the new ones to load."""
         self._check()
         self._coming = self._read()
         """The new versions, users after what they use."""
@@ -70,7 +68,7 @@ class Reload:
         successors = {new.name: new for new in self._coming}
         for old in self._going:
             old.advance(Event.RELOAD)
-            self._enlist(old, successors.get(old.name))
+            self._enlist(old, successors[old.name])
 
     async def run(self) -> ModuleType:
         """Do it, and give the new version. When it raises, the old one is back, or it says so."""
@@ -99,7 +97,8 @@ class Reload:
         try:
             for one in reversed(self._going):
                 advance(one.name, one.state, Event.RELOAD)
-            self._table.check_free([*self._going, *self._brought], "reload")
+                one.check_alone()
+            self._table.check_free(self._going, "reload")
         except ModuleError as error:
             if error.module != self._name:
                 add_note(error, f"it goes with {self._name}, which was to be reloaded")
@@ -107,7 +106,6 @@ class Reload:
 
     def _read(self) -> list[ModuleRecord]:
         """Give the new versions in the order in which they can be loaded."""
-        brought = {child.name for child in self._brought}
         coming = [ModuleRecord(old.source.location) for old in reversed(self._going)]
         try:
             for new in coming:
@@ -116,18 +114,16 @@ class Reload:
                 self._note_uses(new)
                 for name in new.uses.keys() - {one.name for one in coming}:
                     self._table.check_use(name, new)
-            return [new for new in _in_order(coming) if new.name not in brought]
+            return _in_order(coming)
         except ModuleError as error:
             raise self._error(error, "the old version stays") from error
 
     def _note_uses(self, module: ModuleRecord) -> None:
         module.uses.update((self._table.name_of(one), None) for one in module.source.requires)
 
-    def _enlist(self, module: ModuleRecord, successor: ModuleRecord | None) -> None:
-        module.reload = self
+    def _enlist(self, module: ModuleRecord, successor: ModuleRecord) -> None:
+        module.reload = successor.reload = self
         module.successor = successor
-        if successor is not None:
-            successor.reload = self
 
     def _settle(self, modules: Iterable[ModuleRecord]) -> None:
         """Let go of those who took part, and of those who are there now."""
@@ -140,9 +136,11 @@ class Reload:
 
     async def _see_off(self, old: ModuleRecord) -> None:
         try:
-            await self._loader.take_back(old, unwinding=False)
-        except Exception as error:  # it is gone all the same
-            self._failures.append(error)
+            await self._loader.remove(old, unwinding=False)
+        except Exception as error:
+            if old.scope.running:  # what is promised does not hold
+                raise
+            self._failures.append(error)  # it is gone all the same
 
     async def _bring(self, module: ModuleRecord) -> None:
         if self._table.is_closed:
@@ -175,9 +173,7 @@ class Reload:
 
     def _return_plan(self) -> list[ModuleRecord]:
         """Give the old versions that have gone, to be loaded again in the order of old."""
-        gone = {
-            old.name: old for old in reversed(self._going) if old.successor and old.gone.is_set()
-        }
+        gone = {old.name: old for old in reversed(self._going) if old.gone.is_set()}
         returning = {name: old.again() for name, old in gone.items()}
         for new in self._coming:
             if new.name in returning:

@@ -55,8 +55,9 @@ class Location(NamedTuple):
         module of that package.
         """
         if self.path is not None:
-            beside = self.path.with_name(f"{name}.py")
-            return Location(name, name, beside) if beside.is_file() else None
+            beside = self.path.parent / f"{name}.py"
+            there = beside.name == f"{name}.py" and beside.is_file()  # a name, and no path
+            return Location(name, name, beside) if there else None
         package = self.import_name.rpartition(".")[0]
         if not package or "." in name:
             return None
@@ -278,8 +279,10 @@ class ModuleSource:
         try:
             text = loader.get_source(spec.name) if self.file else None
         except (AttributeError, ImportError, SyntaxError, ValueError) as error:
+            cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
             raise self._error(
-                f"{self.name} was not loaded: {in_words(error)} ({self.file})"
+                f"{self.name} was not loaded: {in_words(cause)} ({self.file})",
+                getattr(cause, "errno", None),
             ) from error
         if text is None:
             raise self._error(f"{self.name} was not loaded: {spec.name} has no Python source")

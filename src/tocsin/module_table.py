@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import errno
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .errors import (
     ModuleDependencyError,
@@ -33,9 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from .bus import Bus
-    from .module_reload import Reload
     from .module_source import Location
-    from .scopes import Scope
 
 __all__ = ["ModuleTable"]
 
@@ -102,9 +100,8 @@ class ModuleTable:
 
     def _reaches(self, module: ModuleRecord, user: ModuleRecord) -> bool:
         """Say whether a module is ``user``, or uses it, directly or not."""
-        return module is user or any(
-            self._reaches(self._records[name], user) for name in module.uses
-        )
+        used = (self._records.get(name) for name in module.uses)  # None: lost, and its user will be
+        return module is user or any(one and self._reaches(one, user) for one in used)
 
     # What may be done.
 
@@ -146,26 +143,21 @@ class ModuleTable:
             user.uses[name] = None
         return needed
 
-    def check_unload(self, name: str, within: Reload | None = None) -> ModuleRecord:
-        """Give a module that can be unloaded, or say why it cannot be.
-
-        Those that take part in the reload ``within`` do not keep it.
-        """
+    def check_unload(self, name: str) -> ModuleRecord:
+        """Give a module that can be unloaded, or say why it cannot be."""
         module = self.find(name)
         advance(name, module.state, Event.UNLOAD)
-        self.check_free([module], "unload", within)
+        self.check_free([module], "unload")
         return module
 
-    def check_free(
-        self, leaving: Collection[ModuleRecord], verb: str, within: Reload | None = None
-    ) -> None:
+    def check_free(self, leaving: Collection[ModuleRecord], verb: str) -> None:
         """Raise unless modules can go: `ModuleInUseError`, or `WouldDeadlockError`.
 
         Nobody else may use them or have a block on their chains. ``verb`` is what is done to them.
         """
         for module in leaving:
             users = dict.fromkeys(
-                (*self._needed_by(module, leaving, within), *self.strangers(module, leaving))
+                (*self._needed_by(module, leaving), *self.strangers(module, leaving))
             )
             if users:
                 raise ModuleInUseError(
@@ -174,18 +166,13 @@ class ModuleTable:
                     errno=errno.EAGAIN,
                 )
         for module in leaving:
-            _refuse_to_wait_for(module.scope, verb)
+            module.scope.refuse_to_wait(f"{verb}ing from", f"{verb} the module after the call")
 
-    def _needed_by(
-        self, module: ModuleRecord, leaving: Collection[ModuleRecord], within: Reload | None
-    ) -> Iterator[str]:
+    def _needed_by(self, module: ModuleRecord, leaving: Collection[ModuleRecord]) -> Iterator[str]:
         """Give who else uses a module, or any of their versions that a reload may bring up."""
         for one in reversed(self._records.values()):
             reserved = () if one.reload is None else one.reload.needs
-            together = within is not None and one.reload is within
-            if one in leaving or together:
-                continue
-            if module.name in one.uses or module.name in reserved:
+            if one not in leaving and (module.name in one.uses or module.name in reserved):
                 yield one.name
 
     def name_of(self, spec: str) -> str:
@@ -244,14 +231,3 @@ class ModuleTable:
         self._records[module.name] = successor
         for one in self:
             one.loaded = [successor if loaded is module else loaded for loaded in one.loaded]
-
-
-def _refuse_to_wait_for(scope: Scope, verb: str) -> None:
-    """Raise `WouldDeadlockError` where unregistering a block would wait for the running code."""
-    what, instead = f"{verb}ing from", f"{verb} the module after the call"
-    for block in scope.blocks:
-        chain: Any = block.chain
-        if hasattr(chain, "_refuse_any_walk"):  # its writers exclude all walks
-            chain._refuse_any_walk(what, instead)
-        else:
-            chain._refuse_own_walk(block, what, instead)

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ModuleHost", "ModuleInfo", "ModuleState"]
 
+_ON_ITS_WAY_IN = (ModuleState.UNFORMED, ModuleState.COMING)
+
 
 class ModuleInfo(NamedTuple):
     """A line of what ``lsmod`` prints."""
@@ -58,9 +60,10 @@ class ModuleHost:
     makes them wait, or a callback that is still running.
 
     ``exit_timeout`` is for how many seconds, above 0, a ``module_exit`` may wait for something;
-    then it is cancelled, and the module is unloaded all the same. ``None`` is no bound. The default
-    lets a goodbye go over a network, and ends before the 30 s and more after which a supervisor
-    kills a service that does not stop.
+    then it is cancelled. As long again the module's callbacks that are running are waited for. Past
+    either the module is unloaded all the same. ``None`` is no bound. The default lets a goodbye go
+    over a network, and ends before the 30 s and more after which a supervisor kills a service that
+    does not stop.
     """
 
     __slots__ = ("_bus", "_exit_timeout", "_loader", "_table")
@@ -81,7 +84,7 @@ class ModuleHost:
 
     @property
     def exit_timeout(self) -> float | None:
-        """For how many seconds a ``module_exit`` may wait; ``None`` is no bound."""
+        """For how many seconds a ``module_exit``, and then callbacks, may take; ``None``: any."""
         return self._exit_timeout
 
     @property
@@ -132,18 +135,20 @@ class ModuleHost:
             await self._loader.undo(plan, error)
             raise
         loader = self._table.ambient()
-        if loader is not None and loader.state is not ModuleState.LIVE:
+        if loader is not None and loader.state in _ON_ITS_WAY_IN:
             loader.loaded += plan
         return plan[-1].source.module
 
     async def unload(self, name: str) -> None:
         """Unload a module: run its ``module_exit``, and take off whatever is left of it.
 
-        When this returns no callback of the module is running. Blocks that it forgot are logged.
+        When this returns no callback of the module is running, but for those of a `RawChain` that
+        is called in other threads. Blocks that it forgot are logged.
         Raises `ModuleNotLoadedError`, `ModuleInUseError` while other modules use it or blocks of
-        others are on its chains, and `WouldDeadlockError` inside a callback of the module; then
-        nothing has happened. What ``module_exit`` raises comes when it is unloaded all the same, a
-        `ModuleTimeoutError` when it took too long; so does a cancellation, and then no callback is
+        others are on its chains, and `WouldDeadlockError` inside a callback of the module, be that
+        off its chain by now; then nothing has happened. The rest comes when it is unloaded all the
+        same: what ``module_exit`` raises; `ModuleTimeoutError` when that took too long, or when a
+        callback that is still running did, which it names; a cancellation, and then no callback is
         waited for. Source: ``rmmod``.
         """
         module = self._table.check_unload(name)
@@ -155,19 +160,24 @@ class ModuleHost:
 
         The new version is read and compiled, and what it requires has to be loaded. Then all that
         use the module, directly or not, are unloaded, and it is; then it is loaded afresh, and so
-        are they. What it had loaded itself goes with it, for its new ``module_init`` to load.
+        are they.
 
-        Gives the new version. When this returns or raises, no callback of a version that has gone
-        is running, and none will be entered again; cancelled, none is waited for. What a
-        ``module_exit`` raises meanwhile is logged, for what was asked for is there.
+        Gives the new version. When this returns, no callback of a version that has gone is running,
+        with the exception that `unload` has, and none will be entered again. What a ``module_exit``
+        raises meanwhile is logged, for what was asked for is there.
 
-        Raises `ModuleNotLoadedError`, `ModuleInUseError` while blocks of others are on the chains
-        of those that have to go or one of them is on its way in or out, `WouldDeadlockError` inside
-        a callback of one of them, `ModuleLoadError` and `ModuleDependencyError`. The last two say
-        whether nothing was touched ("the old version stays"), or a body or ``module_init`` failed
-        and the code of old was run once more ("the old version was restored"), or that failed too,
-        and then what is not loaded now. A reload that is cancelled is undone in the same way, which
-        no cancellation cuts short.
+        Raises `ModuleNotLoadedError`; `ModuleInUseError` while blocks of others are on the chains
+        of those that have to go, while one of them is on its way in or out, and for one whose
+        ``module_init`` has loaded others, which its code of old alone would not bring back;
+        `WouldDeadlockError` inside a callback of one of them; then nothing has happened.
+        `ModuleLoadError` and `ModuleDependencyError` say whether nothing was touched ("the old
+        version stays"), or a body or ``module_init`` failed and the code of old was run once more
+        ("the old version was restored"), or that failed too, and then what is not loaded now. A
+        callback that does not end within ``exit_timeout`` is such a failure: it runs on, off its
+        chain, beside the version that was restored.
+
+        A reload that is cancelled is undone in the same way and waits for that, also for an old
+        ``module_init`` that hangs. A second ``Task.cancel()`` of asyncio does cut it short.
         """
         return await Reload(self._table, self._loader, name).run()
 

@@ -68,6 +68,11 @@ class Scope:
         return tuple(self._blocks.values())
 
     @property
+    def running(self) -> tuple[str, ...]:
+        """The names of the blocks that are off their chains and whose callbacks may be running."""
+        return tuple(block.name for _, block in self._departed())
+
+    @property
     def is_closed(self) -> bool:
         """Whether it takes no more registrations."""
         return self._closed
@@ -163,6 +168,21 @@ class Scope:
         departed = (chain, ref(block))
         if _runs(*departed):
             self._left.append(departed)
+
+    def _departed(self) -> list[tuple[Any, AnyBlock]]:
+        """Give the blocks that were let go of and may be running, with their chains of old."""
+        there = ((chain, departed()) for chain, departed in self._left if _runs(chain, departed))
+        return [(chain, block) for chain, block in there if block is not None]
+
+    def refuse_to_wait(self, what: str, instead: str) -> None:
+        """Raise `WouldDeadlockError` where `aclose` would wait for the code that is running.
+
+        ``what`` is what that code tries and ``instead`` what it should do, as in the error's text.
+        """
+        there = [(cast("Any", block.chain), block) for block in self.blocks]
+        for chain, block in (*there, *self._departed()):
+            if chain is not None:  # taken off by another thread a moment ago
+                chain._refuse_own_walk(block, what, instead)
 
     @contextmanager
     def ambient(self) -> Generator[Self]:
