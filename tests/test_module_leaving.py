@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 from contextlib import asynccontextmanager
 from textwrap import dedent, indent
 from typing import TYPE_CHECKING, Any
@@ -97,6 +98,25 @@ async def test_a_callback_that_is_off_its_chain_already_is_refused_and_nothing_h
     assert host.require("plugin") is plugin
     await host.unload("plugin")  # after the call it may
     assert notes.said == ["out"]
+
+
+@pytest.mark.parametrize("how", ["unload", "reload"])
+async def test_a_walk_that_passes_its_block_by_is_refused_where_writers_exclude_all_walks(
+    host: ModuleHost, write: Folder, notes: Notes, how: str
+) -> None:
+    chain = host.bus.add(BlockingChain[str, None]("orders"))
+    options = ", events='never'"
+    await host.load(write("plugin", asking(how, callback=ONCE, options=options)))
+
+    async def stranger(event: str, data: None) -> None:
+        await getattr(host, how)("plugin")
+
+    await chain.register(stranger)
+    with pytest.raises(WouldDeadlockError, match=f"{how} the module after the call"):
+        await chain.call("go")
+    assert (notes.said, states(host)) == ([], {"plugin": "live"})
+    with structlog.testing.capture_logs():
+        await host.unload("plugin")
 
 
 # Callbacks that do not end.
@@ -201,6 +221,48 @@ async def test_a_callback_that_does_not_end_fails_a_reload_which_says_so(
     assert notes.said[2:] == [(1, "stick")]
     with structlog.testing.capture_logs():
         await host.unload("plugin")
+
+
+async def test_calls_that_began_since_do_not_fail_a_reload(
+    host: ModuleHost, write: Folder, notes: Notes
+) -> None:
+    chain = host.bus.add(AtomicChain[str, threading.Event]("orders"))
+    entered = threading.Semaphore(0)
+    first, second, reloaded = threading.Event(), threading.Event(), anyio.Event()
+
+    def stick(event: str, release: threading.Event) -> None:
+        entered.release()
+        release.wait()
+
+    async def reload() -> None:
+        await host.reload("plugin")
+        reloaded.set()
+
+    chain.register(stick, priority=1)
+    source = """
+        def module_init(host): host.bus["orders"].register(print, events="never")
+        def module_exit(host): raise RuntimeError("logged")
+        """
+    await host.load(write("plugin", source))
+    write("plugin", "")
+    with structlog.testing.capture_logs() as logs:
+        async with anyio.create_task_group() as group:
+            group.start_soon(anyio.to_thread.run_sync, chain.call, "go", first)
+            await anyio.to_thread.run_sync(entered.acquire)
+            group.start_soon(reload)
+            await anyio.wait_all_tasks_blocked()
+            group.start_soon(anyio.to_thread.run_sync, chain.call, "go", second)
+            await anyio.to_thread.run_sync(entered.acquire)
+            first.set()
+            with anyio.move_on_after(5) as limit:
+                await reloaded.wait()
+            second.set()
+    assert not limit.cancelled_caught
+    assert [entry["event"] for entry in logs] == [
+        "a module forgot to unregister blocks",
+        "a module failed while it was unloaded",
+    ]
+    await host.unload("plugin")
 
 
 async def test_a_chain_that_somebody_else_holds_up_is_left_all_the_same(

@@ -169,9 +169,9 @@ class ModuleRecord:
 
     async def dismantle(self, host: ModuleHost) -> None:
         """Take all its blocks off, and wait for its callbacks no longer than the host allows."""
-        with anyio.move_on_after(host.exit_timeout) as limit:
+        with anyio.move_on_after(host.exit_timeout):
             await self.scope.aclose()
-        if limit.cancelled_caught and (running := self.scope.running):
+        if running := self.scope.running:
             raise ModuleTimeoutError(
                 f"{self.name} was unloaded while calls were under way that may be inside its "
                 f"callbacks ({', '.join(running)}): they did not end within {host.exit_timeout} s; "

@@ -208,18 +208,21 @@ class Scope:
         """
         self._closed = True
         failures: list[Exception] = []
-        refused: set[int] = set()
+        settled: set[int] = set()  # waited for or refused, and not to be asked again
         try:
             for block in reversed(self.blocks):
                 try:
-                    await _wait_off(block)
+                    if await _wait_off(block):
+                        settled.add(id(block))
                 except Exception as error:
                     failures.append(error)
-                    refused.add(id(block))
+                    settled.add(id(block))
             for chain, departed in self._left:
                 left = departed()
-                if left is not None and id(left) not in refused:
+                if left is not None and id(left) not in settled:
                     await cast("Any", chain)._wait_for(left)
+            if not failures:
+                self._left = []  # nobody is running, whatever walks have begun since
         except Exception as error:
             failures.append(error)
         finally:
@@ -292,9 +295,11 @@ def _runs(chain: Any, departed: ref[AnyBlock]) -> bool:
     return block is not None and bool(chain._may_be_running(block))
 
 
-async def _wait_off(block: AnyBlock) -> None:
-    """Unregister a block, which may be gone already, and wait until it is not running."""
+async def _wait_off(block: AnyBlock) -> bool:
+    """Unregister a block, wait until it is not running, and give True, unless it is gone."""
     chain: Any = block.chain
     if chain is not None:
         with suppress(NotRegisteredError):
             await chain._unregister_and_wait(block)
+            return True
+    return False
