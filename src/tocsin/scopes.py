@@ -179,10 +179,10 @@ class Scope:
 
         ``what`` is what that code tries and ``instead`` what it should do, as in the error's text.
         """
-        there = [(cast("Any", block.chain), block) for block in self.blocks]
+        # ``None``: taken off by another thread a moment ago.
+        there = [(block.chain, block) for block in self.blocks if block.chain is not None]
         for chain, block in (*there, *self._departed()):
-            if chain is not None:  # taken off by another thread a moment ago
-                chain._refuse_own_walk(block, what, instead)
+            cast("Any", chain)._refuse_own_walk(block, what, instead)
 
     @contextmanager
     def ambient(self) -> Generator[Self]:
