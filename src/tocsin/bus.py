@@ -85,10 +85,9 @@ class Bus:
 
         A filter that `set_filters` named for it replaces the chain's own. In a module of a
         `ModuleHost` the chain belongs to the module, and leaves the bus with it. Raises
-        `ChainExistsError` when the name is taken (or is, when those whom that filter admits have
-        heard the replay), `ScopeClosedError`, `InvalidTypeError`, and where
-        a filter or an observer is set `WrongLoopError`, and what a replay raises; then nothing has
-        changed.
+        `ChainExistsError` when the name is taken, be it by somebody who has just heard the replay,
+        `ScopeClosedError`, `InvalidTypeError`, and where a filter or an observer is set
+        `WrongLoopError`, and what a replay raises; then nothing has changed.
         """
         if not isinstance(chain, Chain):
             raise InvalidTypeError(
