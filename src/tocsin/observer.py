@@ -186,7 +186,7 @@ class Watch:
 
     def __init__(self, observations: tuple[Observation, ...], call: ObservedCall) -> None:
         self._observations = observations
-        self.call = call
+        self.call: ObservedCall = call
 
     @staticmethod
     def over(
