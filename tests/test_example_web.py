@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 WEB = EXAMPLES / "web"
 BELL = {"item": "bell", "quantity": 1}
-LOAD = 300
+LOAD = 100
 
 SERVERS = [("uvicorn", "asyncio"), ("hypercorn", "asyncio"), ("hypercorn", "trio")]
 pytestmark = pytest.mark.anyio
