@@ -194,7 +194,7 @@ class TableMachine(RuleBasedStateMachine):
 
 
 TableMachine.TestCase.settings = settings(
-    max_examples=40, stateful_step_count=30, derandomize=True, database=None
+    max_examples=100, stateful_step_count=30, derandomize=True, database=None
 )
 TestTable = TableMachine.TestCase
 
