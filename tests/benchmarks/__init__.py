@@ -1,0 +1,4 @@
+"""The benchmark: what Tocsin costs beside a bare loop and beside its peers.
+
+Run it with ``make bench`` or ``python -m tests.benchmarks``. `measure` says how the figures are taken.
+"""

@@ -1,0 +1,123 @@
+"""How a figure is taken: all candidates of an experiment interleaved and shuffled, in one process.
+
+A time on a shared machine says little; a ratio of two times taken in the same moment says much. So
+the candidates of an experiment take turns, in another order each round, and of a candidate's rounds
+the lower quartile counts: the fastest quarter is what the code costs, the rest is what the machine
+was doing besides.
+"""
+
+from __future__ import annotations
+
+import gc
+import random
+import statistics
+from inspect import isawaitable
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+
+BARE = "bare"
+"""The name of the candidate that all others are compared with."""
+
+
+class Candidate(NamedTuple):
+    """One way of doing an experiment's work."""
+
+    name: str
+    """Who does it: `BARE`, ``Atomic``, ``blinker``..."""
+    run: Callable[[int], object]
+    """Does the work so many times; what it returns is awaited where that is possible."""
+
+
+class Experiment(NamedTuple):
+    """Candidates that do the same work, so that their times may be divided by one another."""
+
+    section: str
+    """What is measured, a heading of the table: ``sync dispatch``."""
+    variant: str
+    """In which form: what the subscribers return, which backend; may be empty."""
+    size: int
+    """How many subscribers, callers or threads."""
+    candidates: Sequence[Candidate]
+
+
+class Measurement(NamedTuple):
+    """What one candidate needed."""
+
+    section: str
+    variant: str
+    size: int
+    candidate: str
+    value: float
+    unit: str
+    """``s`` for one turn of the work, ``bytes``..."""
+
+
+class Effort(NamedTuple):
+    """How much trouble is taken."""
+
+    rounds: int = 21
+    seconds: float = 0.002
+    """How long one candidate's turn in one round lasts, about."""
+    sizes: tuple[int, ...] = (0, 1, 3, 10, 100, 1000)
+    """The numbers of subscribers at which dispatch and registration are measured."""
+
+
+def make_run(statement: str, **names: object) -> Callable[[int], object]:
+    """Give a candidate's ``run`` for ``statement``, which sees ``names`` and may hold ``await``.
+
+    The statement stands in the loop itself, as a user would write it: calling it through a function
+    or a partial would cost every candidate the same and so make all ratios look better.
+    """
+    head = "async def" if "await " in statement else "def"
+    source = f"{head} run(times):\n    for _ in repeat(None, times):\n        {statement}\n"
+    space: dict[str, Any] = dict(names)
+    exec(f"from itertools import repeat\n{source}", space)
+    return space["run"]  # type: ignore[no-any-return]
+
+
+async def measure(experiment: Experiment, effort: Effort) -> list[Measurement]:
+    """Time every candidate of an experiment."""
+    turns = {one.name: await _calibrate(one, effort.seconds) for one in experiment.candidates}
+    times: dict[str, list[float]] = {name: [] for name in turns}
+    order = list(experiment.candidates)
+    for _ in range(effort.rounds):
+        random.shuffle(order)
+        for one in order:
+            times[one.name].append(await _time(one, turns[one.name]) / turns[one.name])
+    return [
+        Measurement(*experiment[:3], name, lower_quartile(found), "s")
+        for name, found in times.items()
+    ]
+
+
+async def _calibrate(candidate: Candidate, seconds: float) -> int:
+    """Find how often the work is to be done in one turn; warms the code up besides."""
+    turns = 1
+    while (spent := await _time(candidate, turns)) < seconds / 2:
+        turns = max(turns * 2, int(turns * seconds / max(spent, 1e-9) / 2))
+    return max(1, int(turns * seconds / spent))
+
+
+async def _time(candidate: Candidate, turns: int) -> float:
+    """Give how long the work takes so many times, in seconds, without the garbage collector's."""
+    gc.collect(0)
+    gc.disable()
+    try:
+        started = perf_counter()
+        made = candidate.run(turns)
+        if isawaitable(made):
+            await made
+        return perf_counter() - started
+    finally:
+        gc.enable()
+
+
+def lower_quartile(times: Sequence[float]) -> float:
+    """Give the time that a quarter of the rounds did not exceed."""
+    if len(times) == 1:
+        return times[0]
+    return statistics.quantiles(times, n=4, method="inclusive")[0]
