@@ -35,7 +35,7 @@ from tocsin import (
     SrcuChain,
 )
 from tocsin.slots import arm, make_slot
-from tocsin.table import Skipped
+from tocsin.view import Skipped
 
 from .flavours import ASYNC, FLAVOURS, maybe_await
 
@@ -653,7 +653,7 @@ def test_of_two_racing_calls_of_a_once_block_one_gets_through() -> None:
             slot(1, None)
 
     arm(counter)
-    slot = make_slot(counter, race)
+    slot: Any = make_slot(counter, race)
     assert slot(1, None) == NOTIFY_OK
     assert counter.count == 1
 

@@ -287,7 +287,7 @@ async def test_forgotten_waiters_do_not_come_back() -> None:
 
 
 async def test_a_forgotten_grace_period_ends_with_its_task() -> None:
-    from tocsin.table import Snapshot
+    from tocsin.view import Snapshot
 
     snapshot, periods = Snapshot(), GracePeriods(lambda: None)
     await periods.wait([snapshot])

@@ -367,8 +367,8 @@ def test_a_binding_is_free_again_when_its_loop_is_closed() -> None:
     moved = []
 
     async def bind() -> None:
-        moved.append(binding.bind("chain"))
-        moved.append(binding.bind("chain"))
+        moved.append(binding.bind(running_loop(), "chain"))
+        moved.append(binding.bind(running_loop(), "chain"))
         binding.check("chain")
 
     for backend in BACKENDS:

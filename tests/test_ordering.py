@@ -377,7 +377,7 @@ def test_the_order_is_valid_and_each_block_stands_where_it_asks_to(
         assert list(chain.blocks) == _expected(active)
         assert set(chain.parked) == set(here) - set(active)
         for event in ("up", "down"):
-            walked = chain._table.route(event).blocks
+            walked = chain._open(event).blocks
             assert walked == [block for block in chain.blocks if block.hears(event)]
 
 

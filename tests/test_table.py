@@ -1,4 +1,4 @@
-"""The table's invariants hold after any edit, and a removal blanks the removed block alone."""
+"""The table's invariants hold after any edit, and so does what walks read of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,18 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tocsin import AtomicChain, NameFilter, NotifierBlock
-from tocsin.table import ALL_ASYNC, ALL_SYNC, MIXED, Skipped, Snapshot, Table, _gone
+from tocsin.table import Table
+from tocsin.view import (
+    ALL_ASYNC,
+    ALL_SYNC,
+    CLOSED,
+    GUARDED,
+    MIXED,
+    REST,
+    Skipped,
+    Snapshot,
+    Walked,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,32 +67,34 @@ class TableMachine(RuleBasedStateMachine):
         self.off: list[Block] = []
         self.active: list[Block] = []
         self.parked: list[Block] = []
-        self.slots: dict[int, object] = {}
         self.held: list[tuple[Snapshot, list[Block], list[object], bytes]] = []
 
     def publish(self, *changes: Callable[[Table], None], gone: list[Block]) -> None:
         """Replace the table, as `Core._edit` does; a walk holds every snapshot of the old one."""
-        for one in (self.table, *(self.table.routes or {}).values()):
-            if not any(one is snapshot for snapshot, *_ in self.held):
-                self.held.append((one, one.blocks.copy(), list(one), bytes(one.kinds)))
+        for one in self.snapshots():
+            self.held.append((one, one.blocks.copy(), list(one), one.kinds))
         draft = Table(self.table)
         for change in changes:
             change(draft)
         self.table = draft
-        for block in gone:
-            for retired in draft.retired:
-                snapshot = retired()
-                if snapshot is not None:
-                    snapshot.blank(block)
-            for _, members, slots, _ in self.held:
+        for snapshot, members, slots, _ in self.held:
+            for block in gone:
+                snapshot.blank(block)
                 for index, member in enumerate(members):
                     if member is block:
-                        slots[index] = _gone
+                        slots[index] = None
+
+    def snapshots(self) -> list[Snapshot]:
+        """Give all that walks may come to through the present table."""
+        view = self.table.view()
+        if not view.is_gate:
+            return [view]
+        return [self.table.snapshot(key) for key in (*view.routes, REST)]
 
     def activate(self, block: Block) -> Callable[[Table], None]:
-        slot = self.slots[id(block)] = object()
+        block._nb_slot = object()  # type: ignore[assignment]
         self.active.append(block)
-        return lambda draft: draft.add(block, slot)  # type: ignore[arg-type]
+        return lambda draft: draft.add(block)
 
     def number(self, block: Block) -> None:
         block._nb_sequence = self.sequence
@@ -138,20 +151,15 @@ class TableMachine(RuleBasedStateMachine):
             changes += [partial(Table.discard, block=block), self.activate(block)]
         self.publish(*changes, gone=parks)
 
-    @rule()
-    def renew(self) -> None:
-        before = dict(self.table.routes or {})
-        self.publish(Table.renew_routes, gone=[])
-        assert all(self.table.route(event) is not route for event, route in before.items())
-
     def check(self, snapshot: Snapshot, expected: list[Block]) -> None:
         assert snapshot.blocks == expected
-        assert list(snapshot) == [self.slots[id(block)] for block in expected]
+        assert list(snapshot) == [block._nb_slot for block in expected]
         kinds = [awaits(block) for block in expected]
         assert list(snapshot.kinds) == kinds
         assert snapshot.mode == (MIXED if len({*kinds}) > 1 else int(any(kinds)))
         for index, block in enumerate(expected):
             assert snapshot.find(block) == index
+            assert snapshot.place_of(block._nb_slot) == index
 
     @invariant()
     def members_are_in_order(self) -> None:
@@ -159,19 +167,28 @@ class TableMachine(RuleBasedStateMachine):
         assert self.table.members == members
         assert self.table.parked == sorted(self.parked, key=order)
         assert self.table.awaiting == sum(map(awaits, members))
-        self.check(self.table, [block for block in members if block.events is None])
+        assert self.table.routed == sum(block.events is not None for block in members)
+        self.check(self.table.snapshot(REST), [one for one in members if one.events is None])
 
     @invariant()
     def every_named_event_has_its_route(self) -> None:
         members = sorted(self.active, key=order)
         named = {event for block in members for event in block.events or ()}
-        assert set(self.table.routes or ()) == named
+        view = self.table.view()
+        if not self.table.routed:
+            self.check(view, members)
+        else:
+            assert view.is_gate
+            assert view.mode == GUARDED
+            assert set(view.routes) == named
+            assert all(view.behind(key) is CLOSED for key in (*named, REST))
         for event in EVENTS:
-            route = self.table.route(event)
-            self.check(route, [block for block in members if block.hears(event)])
-            assert (route is self.table) is (event not in named)
-        assert self.table.route({2}) is self.table.route(frozenset((2,)))
-        assert self.table.route([]) is self.table
+            key = view.key_of(event)
+            assert key == (event if event in named else REST)
+            heard = [block for block in members if block.hears(event)]
+            self.check(self.table.snapshot(key), heard)
+        assert view.key_of({2}) == view.key_of(frozenset((2,)))
+        assert view.key_of([]) is REST
 
     @invariant()
     def the_table_knows_who_is_on_it(self) -> None:
@@ -188,9 +205,10 @@ class TableMachine(RuleBasedStateMachine):
     def walks_under_way_see_what_they_saw_but_for_the_blocks_that_are_gone(self) -> None:
         for snapshot, members, slots, kinds in self.held:
             assert snapshot.blocks == members
-            assert list(snapshot) == slots
-            assert bytes(snapshot.kinds) == kinds
-            assert any(one is snapshot for one in self.table.snapshots())
+            for index, slot in enumerate(slots):
+                assert snapshot.holds(index) is (slot is not None)
+                assert slot in (None, snapshot[index])
+            assert snapshot.kinds == kinds
 
 
 TableMachine.TestCase.settings = settings(
@@ -203,60 +221,89 @@ def filled(*given: Block) -> Table:
     table = Table()
     for number, block in enumerate(given):
         block._nb_sequence = number
+        block._nb_slot = hear
         table = Table(table)
-        table.add(block, hear)
+        table.add(block)
     return table
 
 
-def test_an_empty_table_is_all_sync_and_routes_everything_to_itself() -> None:
+def test_an_empty_table_shows_an_empty_snapshot_that_is_all_sync() -> None:
     table = Table()
-    assert (table.mode, table.members, table.awaiting) == (ALL_SYNC, [], 0)
-    assert table.route("up") is table
-    assert list(table.snapshots()) == [table]
+    view = table.view()
+    assert (view, view.mode, table.members, table.awaiting) == ([], ALL_SYNC, [], 0)
+    assert not view.is_gate
 
 
 def test_a_table_of_async_blocks_is_all_async() -> None:
-    assert filled(make_block(kind="async"), make_block(kind="thread")).mode == ALL_ASYNC
+    assert filled(make_block(kind="async"), make_block(kind="thread")).view().mode == ALL_ASYNC
 
 
-def test_a_gone_slot_says_that_it_is_to_be_skipped() -> None:
+def test_an_edit_leaves_the_table_that_it_was_made_from_alone() -> None:
+    block = make_block(events="up")
+    before = filled(block)
+    after = Table(before)
+    after.discard(block)
+    after.park(block)
+    assert (before.members, before.parked, before.routed) == ([block], [], 1)
+    assert (after.members, after.parked, after.routed) == ([], [block], 0)
+
+
+def test_a_slot_whose_block_is_gone_says_that_it_is_to_be_skipped_and_where_it_stood() -> None:
     block = make_block()
-    table = filled(block)
-    table.blank(block)
+    items = filled(block).view()
+    items.blank(block)
     with pytest.raises(Skipped):
-        table[0](1, None)
+        items[0](1, None)
+    assert items.place_of(hear) == items.place_of(items[0]) == 0
+
+
+def test_a_block_that_is_gone_twice_is_gone_once() -> None:
+    block = make_block()
+    items = filled(block).view()
+    items.blank(block)
+    items.blank(block)
+    assert items[0].slot is hear
 
 
 def test_blanking_a_block_that_is_not_there_changes_nothing() -> None:
-    table = filled(make_block())
-    table.blank(make_block(priority=9))
-    assert list(table) == [hear]
+    items = filled(make_block()).view()
+    items.blank(make_block(priority=9))
+    assert list(items) == [hear]
+
+
+def test_d16_the_same_callable_in_several_blocks_has_several_slots() -> None:
+    items = filled(make_block(), make_block(), make_block()).view()
+    assert items[0] is hear
+    assert len({*map(id, items)}) == 3
+    assert [items.place_of(slot) for slot in items] == [0, 1, 2]
+    assert [slot(1, None) for slot in items] == [None] * 3
 
 
 def test_a_block_that_was_registered_again_is_found_in_older_snapshots() -> None:
     first, second, third = (make_block() for _ in range(3))
-    table = filled(first, second, third)
+    items = filled(first, second, third).view()
     first._nb_sequence = 9  # as registering it again does
-    assert [table.find(block) for block in (first, second, third)] == [0, 1, 2]
+    assert [items.find(block) for block in (first, second, third)] == [0, 1, 2]
 
 
 def test_snapshots_that_nobody_holds_are_forgotten() -> None:
-    table = filled(make_block(events="up"))
+    walked, table = Walked(), filled(make_block(events="up"))
+    held = table.snapshot("up")
+    walked.add(held)
     for _ in range(10):
-        table = Table(table)
-        table.renew_routes()
-    assert len(table.retired) <= 4
-    assert len(list(table.snapshots())) <= 2
+        walked.add(table.snapshot("up"))
+    assert [*map(id, walked)] == [id(held)]
+    assert len(walked._known) == 1
 
 
-def test_readers_are_found_by_the_block_that_they_may_hold() -> None:
-    up, down, always = make_block(events="up"), make_block(events="down"), make_block()
-    table = filled(up, down, always)
-    assert table.readers_of() == []
-    table.route("up").readers += 1
-    assert table.readers_of() == table.readers_of(up) == table.readers_of(always)
-    assert table.readers_of(up) == [table.route("up")]
-    assert table.readers_of(down) == []
+def test_a_gate_leads_where_it_was_told() -> None:
+    table = filled(make_block(events="up"), make_block())
+    view, up, rest = table.view(), table.snapshot("up"), table.snapshot(REST)
+    view.open("up", up)
+    view.open(REST, rest)
+    assert view.behind("up") is up
+    assert view.behind(view.key_of("down")) is view.rest is rest
+    assert (len(up), len(rest)) == (2, 1)
 
 
 def test_admitted_is_what_every_layer_admits() -> None:

@@ -5,7 +5,7 @@ The layers, each importing only from those above it::
     results  errors  nearest  protocol  _typing    what is said
     callables  checks  options               what callers pass in
     block  ordering  report  observer        what there is, and who is told of it
-    table  loops  ancestry                   what a walk goes through, and who waits for it
+    table  view  loops  ancestry             who is there, what a walk goes through, who waits
     careful  walk  bands  slots  pacing  locks    how it is walked and guarded
     filters  scopes                          who may come, and who owns them
     buffers  streams                         events to be awaited

@@ -19,7 +19,8 @@ from .errors import InvalidTypeError, RegistrationVetoedError, VetoError
 from .filters import NameFilter
 from .results import notifier_to_errno
 from .slots import bare_slot, make_slot
-from .table import Snapshot, Table, awaits
+from .table import Table
+from .view import Snapshot, awaits
 from .walk import drive
 
 if TYPE_CHECKING:
@@ -46,9 +47,8 @@ class Admission(Core[EventT, DataT]):
         """Give a walk over nobody but the newcomer, and the data, for each pair that it hears."""
         if self._replay is None:
             return
-        alone = Snapshot()
-        alone.insert_block(block, bare_slot(block))
-        alone.observers = self._table.observers
+        block._nb_slot = bare_slot(block)
+        alone = Snapshot(None, [block], self._table.observers)
         for pair in self._pairs(self._replay):
             if not isinstance(pair, tuple) or len(pair) != 2:  # pyright: ignore[reportUnnecessaryIsInstance, reportUnnecessaryComparison]
                 raise InvalidTypeError(
@@ -142,7 +142,8 @@ class Admission(Core[EventT, DataT]):
             for block in admits:
                 if not any(block is one for one in refused):
                     draft.discard(block)
-                    draft.add(block, make_slot(block, self._take_off))
+                    block._nb_slot = make_slot(block, self._take_off)
+                    draft.add(block)
 
         before = self._table
         after = self._edit(refilter, gone)

@@ -32,13 +32,15 @@ from types import (
 )
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .view import ALL_SYNC
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from types import CodeType
 
     from anyio import TaskInfo
 
-    from .table import Snapshot
+    from .view import Snapshot
 
 __all__ = [
     "HOP",
@@ -48,6 +50,7 @@ __all__ = [
     "own_walks",
     "thread_walks",
     "waits_for_us",
+    "walks_below",
 ]
 
 
@@ -76,6 +79,19 @@ def own_walks(chain: object, codes: frozenset[CodeType]) -> Iterator[Snapshot]:
             yield items
         if frame is last:  # an eager task starts on top of another one's frames
             return
+        frame = frame.f_back
+
+
+def walks_below(chain: object, codes: frozenset[CodeType]) -> Iterator[Snapshot]:
+    """Give the snapshots of this chain's all sync walks that the running code was called from.
+
+    Whatever the task: an eager one, too, is called from another one's callback.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        items = _walked(frame, chain, codes)
+        if items is not None and items.mode == ALL_SYNC:
+            yield items
         frame = frame.f_back
 
 

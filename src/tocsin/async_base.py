@@ -15,7 +15,7 @@ from .bands import ConcurrentCalls
 from .base import Chain
 from .buffers import LoopBuffer
 from .errors import InvalidValueError, NotRegisteredError, TocsinError
-from .loops import LoopBinding
+from .loops import LoopBinding, running_loop
 from .pacing import CHECKPOINT_EVERY, Paced
 from .report import ChainStatistics
 from .streams import Streaming
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from ._typing import AnyResult
     from .block import AnyBlock, NotifierBlock
     from .options import BlockOptions
+    from .table import Table
+    from .view import Snapshot
 
 __all__ = ["REPLAYS", "AsyncChain"]
 
@@ -67,7 +69,8 @@ class AsyncChain(
         self._start_waits()
         self._start_budget(checkpoint_every)
 
-    def _published(self) -> None:
+    def _show(self, table: Table, items: Snapshot) -> None:
+        super()._show(table, items)
         self._set_turns(self._left)
 
     def _changed(self) -> None:
@@ -81,9 +84,11 @@ class AsyncChain(
 
     # The event loop.
 
-    def _bind(self) -> None:
-        if self._binding.bind(self._name):
+    def _bind(self) -> object | None:
+        loop = running_loop()
+        if self._binding.bind(loop, self._name):
             self._forget_waiters()
+        return loop
 
     def _check_caller(self) -> None:
         self._binding.check(self._name)
@@ -112,9 +117,9 @@ class AsyncChain(
         """
         self._bind()
         await self._check_paced(self._refuse_to_synchronize)
-        # The walks under way now hold retired snapshots only, which get no new readers.
-        table = self._edit(lambda draft: draft.renew_routes())
-        await self._wait_out(table.readers_of())
+        # The walks under way hold older snapshots from now on, which get no new readers.
+        self._edit(lambda _draft: None)
+        await self._wait_out(self._all_readers_of())
         await self._pace()
 
     # Registering and unregistering.
@@ -203,7 +208,7 @@ class AsyncChain(
     def statistics(self) -> ChainStatistics:
         """Give the state of the chain at this moment."""
         table = self._table
-        running = sum(one.readers for one in table.snapshots())
+        running = sum(one.readers or 1 for one in self._all_readers_of())
         writers = self._writers_waiting()
         return ChainStatistics(len(table.members), len(table.parked), running, writers)
 

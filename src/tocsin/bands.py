@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import CodeType
 
-    from .table import Snapshot
+    from .view import Snapshot
 
 __all__ = ["ASYNC_WALKS", "CONCURRENCY", "ConcurrentCalls"]
 
@@ -177,7 +177,7 @@ ASYNC_WALKS: frozenset[CodeType] = frozenset(
     walk.__code__
     for walk in (
         AsyncCalls.call,
-        AsyncCalls._report,
+        AsyncCalls._areport,
         AsyncCalls.call_robust_report,
         ConcurrentCalls.call_concurrent,
     )

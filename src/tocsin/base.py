@@ -141,7 +141,8 @@ class Chain(Admission[EventT, DataT]):
             self._check_place(draft, claim._replace(admitted=admitted))
             block._nb_sequence = next(self._sequence)
             if admitted:
-                draft.add(block, make_slot(block, self._take_off))
+                block._nb_slot = make_slot(block, self._take_off)
+                draft.add(block)
             else:
                 draft.park(block)
 

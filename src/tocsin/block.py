@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import TypeAlias, Unpack
 
+    from ._typing import Slot
     from .options import BlockOptions
     from .protocol import AnyChain
     from .scopes import Scope
@@ -71,12 +72,15 @@ class NotifierBlock(Generic[EventT_contra, DataT_contra, ResultT_co]):
         "_nb_priority",
         "_nb_rest",
         "_nb_sequence",
+        "_nb_slot",
     )
 
-    # Written by the chain alone: the chain that has claimed the block, and its place in the order
-    # of registration there. Written by scopes alone: who will unregister it.
+    # Written by the chain alone: which chain has claimed the block, its place in the order of
+    # registration there, and what walks call, `None` being its own `notifier_call`. Written by
+    # scopes alone: who will unregister it.
     _nb_chain: AnyChain | None
     _nb_sequence: int
+    _nb_slot: Slot | None
     _nb_owner: Scope | None
 
     def __init__(

@@ -23,7 +23,7 @@ from .errors import InvalidResultError, InvalidTypeError, RollbackError, VetoErr
 from .observer import Watch
 from .report import BlockCall, CallReport
 from .results import NOTIFY_BAD, NOTIFY_DONE, NOTIFY_STOP_MASK, NotifyResult
-from .table import Skipped
+from .view import Skipped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ._typing import Slot
     from .block import AnyBlock
     from .protocol import Named
-    from .table import Snapshot
+    from .view import Snapshot
 
 __all__ = ["PLAIN_INTS", "POLICIES", "Walk", "is_result", "note_failure", "takes_note"]
 
@@ -122,13 +122,14 @@ class Walk:
         items: Snapshot,
         event: object,
         policy: str,
-        position: int,
+        slot: object,
         result: Any,
         failure: Exception | None,
     ) -> Self:
         """Take over from a fast loop, at an outcome that it does not know what to do with."""
         walk = cls(chain, items, event, policy=policy, result=result if is_result(result) else None)
-        walk.position, walk._positions = position, range(position + 1, len(items))
+        walk.position = items.place_of(slot)
+        walk._positions = range(walk.position + 1, len(items))
         walk._started = perf_counter()
         try:
             if isinstance(failure, Skipped):

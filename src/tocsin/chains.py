@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from ._typing import AnyResult, SyncResult, SyncResultT
     from .block import AnyBlock, NotifierBlock
     from .options import BlockOptions
+    from .table import Table
+    from .view import Snapshot
 
     SyncBlock: TypeAlias = NotifierBlock[EventT, DataT, SyncResult]
     SyncTarget: TypeAlias = SyncBlock[EventT, DataT] | Callable[[EventT, DataT], SyncResult]
@@ -73,6 +75,15 @@ class AtomicChain(SyncChain[EventT, DataT], Streaming[EventT, DataT]):
 
     def _set_up(self) -> None:
         self._lock = RLock()  # a signal handler may write in the middle of a write
+
+    def _show(self, table: Table, items: Snapshot) -> None:
+        # A walk does not wait for a writer; what it made, it then has for itself.
+        lock: Any = self._lock
+        if lock.acquire(blocking=False):
+            try:
+                super()._show(table, items)
+            finally:
+                lock.release()
 
     def _check_allowed(self, block: AnyBlock) -> None:
         super()._check_allowed(block)
@@ -255,7 +266,8 @@ class RawChain(Awaited, Paced, SyncChain[EventT, DataT], RawCalls[EventT, DataT]
         self._start_waits()
         self._start_budget(CHECKPOINT_EVERY)
 
-    def _published(self) -> None:
+    def _show(self, table: Table, items: Snapshot) -> None:
+        super()._show(table, items)
         self._set_turns(self._left)
 
     def _refuse_awaiting(self, block: AnyBlock) -> None:

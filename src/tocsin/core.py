@@ -1,7 +1,8 @@
 """`Core`: a chain's table, and the one place where it is published.
 
-Invariants: ``_table`` is replaced and never edited; a block that has left the table is blank in
-every snapshot that a walk may hold before ``_edit`` returns.
+Invariants: ``_table`` is replaced and never edited; ``_items`` is what the present table leads to,
+or `CLOSED`; a block that has left the table is gone from every snapshot that a walk may hold before
+``_edit`` returns.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from .errors import (
 from .filters import NameFilterBase
 from .observer import Observation, check_observer
 from .table import Table
+from .view import CLOSED, REST, Walked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from .block import AnyBlock
     from .observer import Observer
     from .protocol import AnyChain
+    from .view import Snapshot
 
 __all__ = ["Core"]
 
@@ -41,7 +44,20 @@ __all__ = ["Core"]
 class Core(Generic[EventT, DataT]):
     """A named table of subscribers. Not for direct use."""
 
-    __slots__ = ("__weakref__", "_errors", "_lock", "_name", "_replay", "_sequence", "_table")
+    __slots__ = (
+        "__weakref__",
+        "_errors",
+        "_items",
+        "_lock",
+        "_name",
+        "_replay",
+        "_sequence",
+        "_table",
+        "_walked",
+    )
+
+    _items: Snapshot
+    """What a walk goes through, or the gate that leads there."""
 
     _lock: AbstractContextManager[Any]
     """Held while a table is edited; only `AtomicChain` needs a real one."""
@@ -69,7 +85,7 @@ class Core(Generic[EventT, DataT]):
         self._replay = replay
         self._lock = nullcontext()
         self._sequence = count()
-        self._table = Table()
+        self._table, self._items, self._walked = Table(), CLOSED, Walked()
         self._table.filters = (self._check_filter(filter),)
         self._set_up()
 
@@ -159,23 +175,50 @@ class Core(Generic[EventT, DataT]):
             while True:
                 old = self._table
                 new = Table(old)
-                if new.observers and not all(one.is_attached for one in new.observers):
-                    new.observe(tuple(one for one in new.observers if one.is_attached))
+                if new.observers:
+                    new.observers = tuple(one for one in new.observers if one.is_attached)
                 change(new)
                 if self._table is old:
                     self._table = new
                     break
-            del old  # what no walk holds is gone with it, and need not be blanked
-            for block in gone:
-                for one in new.retired:
-                    snapshot = one()
-                    if snapshot is not None:
-                        snapshot.blank(block)
-            self._published()
+            self._show(new, CLOSED)  # a snapshot that no walk holds is gone with it
+            del old
+            if gone:
+                for items in self._walked:
+                    for block in gone:
+                        items.blank(block)
         return new
 
-    def _published(self) -> None:
-        """Take note of a new table."""
+    # Reading: what a walk goes through is made by the first that needs it.
+
+    def _open(self, event: object) -> Snapshot:
+        """Give the snapshot for an event.
+
+        A writer in another thread must find it before we hand it out, or could not blank it: so
+        look, once it is known, whether the table that it was made from is still the present one.
+        """
+        while True:
+            table, shown = self._table, self._items
+            if shown.table is not table:
+                shown = table.view()
+                self._walked.add(shown)
+            key, items = REST, shown
+            if shown.is_gate:
+                key = shown.key_of(event)
+                items = shown.behind(key)
+            if items is CLOSED:
+                items = table.snapshot(key)
+                self._walked.add(items)
+            if self._table is table:
+                if items is not shown:
+                    shown.open(key, items)
+                self._show(table, shown)
+                return items
+
+    def _show(self, table: Table, items: Snapshot) -> None:
+        """Let walks see what a table leads to, if it is the present one."""
+        if self._table is table:  # no call between this and the assignment, see _edit
+            self._items = items
 
     # Observers.
 
@@ -188,7 +231,11 @@ class Core(Generic[EventT, DataT]):
         check_observer(observer)
         self._check_caller()
         observation = Observation(observer, self._forget_observers)
-        self._edit(lambda draft: draft.observe((*draft.observers, observation)))
+
+        def attach(draft: Table) -> None:
+            draft.observers = (*draft.observers, observation)
+
+        self._edit(attach)
         return observation
 
     def _forget_observers(self) -> None:
@@ -256,7 +303,7 @@ class Core(Generic[EventT, DataT]):
             draft.discard(block)
 
         self._edit(discard, gone=(block,))
-        block._nb_chain = None
+        block._nb_chain = block._nb_slot = None
         block._nb_left()
         if block.owner is not None:
             block.owner.left(block, self._me)

@@ -28,7 +28,7 @@ class Guarded(AsyncChain[EventT, DataT]):
     _rwlock: ReaderWriterLock
 
     def _set_up(self) -> None:
-        self._rwlock = ReaderWriterLock(lambda: not self._table.readers_of(), self._changed)
+        self._rwlock = ReaderWriterLock(lambda: not self._all_readers_of(), self._changed)
 
     @asynccontextmanager
     async def _written(self, what: str) -> AsyncGenerator[None]:
@@ -62,7 +62,7 @@ class Guarded(AsyncChain[EventT, DataT]):
             self._rwlock.release_write()
 
     def _refuse_any_walk(self, what: str, instead: str) -> None:
-        busy = self._rwlock.writing or self._table.readers_of()
+        busy = self._rwlock.writing or self._readers_of()
         if busy and any(True for _ in enclosing_walks(self, ASYNC_WALKS | REPLAYS)):
             self._would_deadlock(what, instead)
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from anyio import Event
 
-    from .table import Snapshot
+    from .view import Snapshot
 
 __all__ = ["PATIENCE", "GracePeriods", "ReaderWriterLock"]
 

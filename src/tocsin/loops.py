@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
+from functools import cache
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, cast
 
@@ -31,13 +32,17 @@ def running_loop() -> object | None:
     """
     if "asyncio" not in sys.modules and "trio" not in sys.modules:
         return None
-    from anyio import NoEventLoopError
+    try:
+        return cast("object", _token_function()().native_token)
+    except RuntimeError:  # anyio's NoEventLoopError
+        return None
+
+
+@cache
+def _token_function() -> Callable[[], Any]:
     from anyio.lowlevel import current_token
 
-    try:
-        return current_token().native_token
-    except NoEventLoopError:
-        return None
+    return current_token
 
 
 def shield(*, needed: bool) -> AbstractContextManager[object]:
@@ -93,13 +98,12 @@ class LoopBinding:
         """Whether the loop was closed while tasks were pending, as asyncio allows."""
         return was_abandoned(self._loop)
 
-    def bind(self, name: str) -> bool:
-        """Check that this is the chain's loop, binding it if it has none.
+    def bind(self, loop: object | None, name: str) -> bool:
+        """Check that the running loop is the chain's, binding it if the chain has none.
 
         Gives True when the chain was bound to another loop that has been closed since. Raises
         `WrongLoopError`. Without a running loop nothing is bound.
         """
-        loop = running_loop()
         if loop is None or loop is self._loop:
             self._check_thread(name)
             return False

@@ -1,8 +1,11 @@
-"""Order within a priority: what ``before=`` and ``after=`` ask for (D1).
+"""The order of blocks (D1): by priority and registration, and by ``before=`` and ``after=``.
 
-Who asks is who moves. A block that asks to come before others takes the place of the first of
-them; one that asks to come after others waits for the last of them. The rest keep the order of
-registration, unless what is asked leaves them none: at each place stands, of those whose
+Lists of blocks are sorted by priority and registration, so that bisection finds a place, as long as
+nobody asks for another.
+
+Within a priority, who asks is who moves. A block that asks to come before others takes the place of
+the first of them; one that asks to come after others waits for the last of them. The rest keep the
+order of registration, unless what is asked leaves them none: at each place stands, of those whose
 forerunners stand already, the one that was registered first, or takes the place of such a one. So
 the order depends on who is there, and not on how they came.
 
@@ -11,6 +14,7 @@ Pure functions over blocks; knows no chain and no table.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,7 +24,16 @@ if TYPE_CHECKING:
 
     from .block import AnyBlock
 
-__all__ = ["Conflict", "arrange", "asks", "conflict_of", "is_involved", "sequence"]
+__all__ = [
+    "Conflict",
+    "arrange",
+    "asks",
+    "conflict_of",
+    "find",
+    "is_involved",
+    "place_for",
+    "sequence",
+]
 
 
 class Conflict(NamedTuple):
@@ -34,6 +47,31 @@ class Conflict(NamedTuple):
 def sequence(block: AnyBlock) -> int:
     """Give the block's place in the order of registration."""
     return block._nb_sequence
+
+
+def _order(block: AnyBlock) -> tuple[int, int]:
+    return (-block._nb_priority, block._nb_sequence)
+
+
+def place_for(block: AnyBlock, blocks: list[AnyBlock]) -> int:
+    """Give the index at which the block stands, or would stand."""
+    if not blocks or _order(blocks[-1]) < _order(block):
+        return len(blocks)
+    return bisect_left(blocks, _order(block), key=_order)
+
+
+def find(block: AnyBlock, blocks: list[AnyBlock]) -> int:
+    """Give the index of the block, or -1.
+
+    Bisection may miss it, or be led astray, where somebody asks for another order, and in an older
+    list by a block that was registered again since: then it is searched one by one.
+    """
+    if blocks and blocks[-1] is block:
+        return len(blocks) - 1
+    place = place_for(block, blocks)
+    if place < len(blocks) and blocks[place] is block:
+        return place
+    return next((index for index, one in enumerate(blocks) if one is block), -1)
 
 
 def asks(block: AnyBlock) -> bool:

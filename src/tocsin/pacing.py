@@ -2,8 +2,8 @@
 
 A checkpoint costs more than most calls, so it is taken in one of ``checkpoint_every`` awaited
 methods of a chain, before anything else is done. The budget is an iterator that gives the present
-table so many times, so that a walk reads the table and draws on the budget in one step; closing the
-gate is giving it no turns at all.
+snapshot so many times, so that a walk reads it and draws on the budget in one step; closing the
+door is giving it no turns at all.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from .loops import running_loop
 
 if TYPE_CHECKING:
-    from .table import Snapshot, Table
+    from .view import Snapshot
 
 __all__ = ["CHECKPOINT_EVERY", "Paced"]
 
@@ -26,24 +26,25 @@ CHECKPOINT_EVERY = 512
 class Paced:
     """A chain with a checkpoint budget.
 
-    Invariant: ``_turns`` gives the present table, and nothing while the gate is closed.
+    Invariant: ``_turns`` gives what the chain shows, and nothing while the door is closed.
     """
 
     if not TYPE_CHECKING:
         __slots__ = ()  # the chains' slots hold it all
     if TYPE_CHECKING:
-        _table: Table
-        _turns: repeat[Table]
-        _budget: int  # what is left of the budget while the gate is closed
+        _items: Snapshot
+        _turns: repeat[Snapshot]
+        _budget: int  # what is left of the budget while the door is closed
         _checkpoint_every: int
         _waiting: int
 
         def _reader_left(self) -> None: ...
+        def _open(self, event: object) -> Snapshot: ...
 
     def _start_budget(self, checkpoint_every: int) -> None:
         self._checkpoint_every = checkpoint_every
         self._budget = 0
-        self._turns = repeat(self._table, 0)  # so that the first call looks at its event loop
+        self._turns = repeat(self._items, 0)  # so that the first call looks at its event loop
 
     @property
     def _is_closed(self) -> bool:
@@ -58,13 +59,13 @@ class Paced:
     def _set_turns(self, left: int) -> None:
         closed = self._is_closed
         self._budget = left if closed else 0
-        self._turns = repeat(self._table, 0 if closed else left)
+        self._turns = repeat(self._items, 0 if closed else left)
 
-    async def _enter(self) -> Table:
+    async def _enter(self) -> Snapshot:
         """Let a walk in that found no turn."""
         await self._pace()
         await self._admit()
-        return self._table
+        return self._items
 
     async def _pace(self) -> None:
         """Draw on the budget; a checkpoint when it is used up."""
@@ -72,10 +73,10 @@ class Paced:
         if left:
             self._set_turns(left - 1)
             return
-        self._bind()
+        loop = self._bind()
         # Refilled before the checkpoint, or all concurrent callers would pause at once.
         self._set_turns(self._checkpoint_every - 1)
-        if running_loop() is not None:
+        if loop is not None:
             from anyio.lowlevel import checkpoint
 
             await checkpoint()
@@ -83,23 +84,24 @@ class Paced:
     async def _admit(self) -> None:
         """Wait for a turn to walk."""
 
-    def _bind(self) -> None:
-        """See that this is the chain's event loop."""
+    def _bind(self) -> object | None:
+        """Give the running event loop, having seen that it is the chain's."""
+        return running_loop()
 
     async def _begin_walk(self, event: object) -> Snapshot:
         """Enter a careful walk: the reader is counted when this returns."""
-        for table in self._turns:  # noqa: B007
+        for _ in self._turns:
             break
         else:
-            table = await self._enter()
-        items = self._route(table, event)
+            await self._enter()
+        items = self._route(event)
         items.readers += 1
         return items
 
-    def _route(self, table: Table, event: object) -> Snapshot:
+    def _route(self, event: object) -> Snapshot:
         """Give the snapshot for an event; one that cannot be compared gives its turn back."""
         try:
-            return table.route(event)
+            return self._open(event)
         except BaseException:
             if self._waiting:
                 self._reader_left()

@@ -18,7 +18,8 @@ class RawCalls(Generic[EventT, DataT]):
 
     __slots__ = ()
 
-    _report = AsyncCalls._report
+    _areport = AsyncCalls._areport
+    _aresume = AsyncCalls._aresume
 
     @overload
     async def acall(self: RawCalls[EventT, None], event: EventT) -> int: ...

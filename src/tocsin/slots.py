@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from .ancestry import HOP, Hop
 from .callables import is_async_callable
-from .table import Leavable, Skipped
+from .options import PLAIN
+from .view import Leavable, Skipped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,11 +20,20 @@ if TYPE_CHECKING:
 
 __all__ = ["arm", "bare_slot", "make_slot"]
 
+_PLAIN_SYNC = PLAIN[False]
 
-def make_slot(block: AnyBlock, take_off: Callable[[AnyBlock], object]) -> Slot:
-    """Make the slot for one registration of a block."""
+
+def make_slot(block: AnyBlock, take_off: Callable[[AnyBlock], object]) -> Slot | None:
+    """Make the slot for one registration of a block; ``None`` is its own `notifier_call`.
+
+    A block that held that method would hold itself.
+    """
+    if block._nb_rest is _PLAIN_SYNC:
+        return block._nb_callback
     slot, tickets = bare_slot(block), block._nb_rest.tickets
-    return slot if tickets is None else _once(slot, block, tickets, take_off)
+    if tickets is not None:
+        return _once(slot, block, tickets, take_off)
+    return None if getattr(slot, "__self__", None) is block else slot
 
 
 def arm(block: AnyBlock) -> None:

@@ -70,7 +70,7 @@ class SyncChain(Chain[EventT, DataT], SyncCalls[EventT, DataT]):
         """Give the state of the chain at this moment, walks in all threads counted."""
         table = self._table
         running = len(thread_walks(self, SYNC_WALKS))
-        running += sum(one.readers for one in table.snapshots())
+        running += sum(one.readers for one in self._walked)
         return ChainStatistics(len(table.members), len(table.parked), running, 0)
 
 

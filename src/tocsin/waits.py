@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .ancestry import enclosing_walks
+from .ancestry import enclosing_walks, walks_below
 from .bands import ASYNC_WALKS
 from .locks import GracePeriods
+from .view import ALL_SYNC
+from .walk import UNCOUNTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import NoReturn
 
     from .block import AnyBlock
-    from .table import Snapshot, Table
+    from .view import Snapshot, Walked
 
 __all__ = ["Awaited"]
 
@@ -29,7 +31,7 @@ class Awaited:
     if TYPE_CHECKING:
         _grace: GracePeriods
         _waiting: int
-        _table: Table
+        _walked: Walked
 
         def _tell_waiting(self) -> None: ...
         def _would_deadlock(self, what: str, instead: str) -> NoReturn: ...
@@ -50,8 +52,22 @@ class Awaited:
         """Give the snapshots of this chain's walks that wait for the running code."""
         return enclosing_walks(self, ASYNC_WALKS)
 
+    def _readers_of(self, block: AnyBlock | None = None) -> list[Snapshot]:
+        """Give the snapshots of the walks that may suspend (and hold ``block``)."""
+        return [
+            one for one in self._walked if one.readers and (block is None or one.find(block) >= 0)
+        ]
+
+    def _all_readers_of(self, block: AnyBlock | None = None) -> list[Snapshot]:
+        """Give those of all walks: one of sync callbacks alone is below us, or over."""
+        read = self._readers_of(block)
+        if any(one.mode == ALL_SYNC for one in self._walked):
+            below = walks_below(self, UNCOUNTED)
+            read += [one for one in below if block is None or one.find(block) >= 0]
+        return read
+
     def _may_be_running(self, block: AnyBlock) -> bool:
-        return bool(self._table.readers_of(block))
+        return bool(self._all_readers_of(block))
 
     def _refuse_own_walk(
         self,
@@ -60,20 +76,24 @@ class Awaited:
         instead: str = "use unregister_nosync()",
     ) -> None:
         """Refuse to wait for a walk that may hold the block and that this code runs in."""
-        holders = self._table.readers_of(block)
+        holders = self._readers_of(block)
         if holders and any(one is items for items in self._enclosing() for one in holders):
             self._would_deadlock(what, instead)
 
     def _refuse_to_synchronize(self) -> None:
-        if self._table.readers_of() and any(True for _ in self._enclosing()):
+        if self._readers_of() and any(True for _ in self._enclosing()):
             self._would_deadlock("synchronizing", "do it after the call")
 
     async def _wait_for(self, block: AnyBlock) -> None:
         self._refuse_own_walk(block)
-        await self._wait_out(self._table.readers_of(block))
+        await self._wait_out(self._all_readers_of(block))
 
     async def _wait_out(self, snapshots: list[Snapshot]) -> None:
         """Wait until nobody walks through these snapshots, which have been replaced."""
         if snapshots:
             self._tell_waiting()
+        if not all(one.readers for one in snapshots):  # below us in this thread: over when we yield
+            from anyio.lowlevel import checkpoint
+
+            await checkpoint()
         await self._grace.wait(snapshots)

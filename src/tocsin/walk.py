@@ -7,37 +7,43 @@ robust calls are careful from the start.
 
 Forces that shaped the fast loops:
 
-- The stop test is ``is not None and & 0x8000``: as cheap as truthiness for ``None``, and it lets no
-  falsy non-int pass as a result (D4).
-- A list iterator tells by its length hint where it stands, so a position costs nothing until
-  somebody asks for it.
+- What callbacks mostly give is told by identity, at no cost that could be measured; what is left is
+  looked at closely, so that no non-int passes as a result, whatever it makes of ``&`` (D4).
+- No two slots of a snapshot are one object, so the one that raised tells its place, and a position
+  costs nothing until somebody asks for it.
 - The async loop exists three times, for sync, async and mixed callbacks: one test before the loop
   is cheaper than one in each turn. Its function is longer than thirty lines for that reason.
-- ``for items in self._turns: break`` reads the table and draws on the checkpoint budget (D11) in
+- ``for items in self._turns: break`` reads the snapshot and draws on the checkpoint budget (D11) in
   one step; an exhausted iterator means "look closer": the budget is used up, or a writer is about.
+- Whatever makes a walk look closer is in one number, the snapshot's ``mode``.
 
-Invariant: between reading the table and counting the reader nothing suspends.
+Invariant: between reading the snapshot and counting the reader nothing suspends.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from ._typing import DataT, EventT, Generic
 from .careful import PLAIN_INTS, Walk, note_failure, takes_note
 from .errors import AsyncCallbackError
 from .loops import shield
-from .results import NOTIFY_DONE, NOTIFY_STOP_MASK
-from .table import MIXED, Skipped
+from .results import NOTIFY_DONE, NOTIFY_OK, NOTIFY_STOP_MASK
+from .view import CLOSED, GUARDED, MIXED, Skipped
 
 if TYPE_CHECKING:
     from itertools import repeat
     from types import CodeType
 
     from .report import CallReport
-    from .table import Snapshot, Table
+    from .table import Table
+    from .view import Snapshot
 
-__all__ = ["SYNC_WALKS", "AsyncCalls", "SyncCalls", "adrive", "drive"]
+__all__ = ["SYNC_WALKS", "UNCOUNTED", "AsyncCalls", "SyncCalls", "adrive", "drive"]
+
+
+OK, DONE, ZERO = NOTIFY_OK, NOTIFY_DONE, 0
+"""What callbacks mostly give: told by identity, which is quicker than any arithmetic."""
 
 
 def drive(walk: Walk, data: object) -> Walk:
@@ -87,8 +93,10 @@ class SyncCalls(Generic[EventT, DataT]):
 
     if TYPE_CHECKING:
         _errors: str
+        _items: Snapshot
         _table: Table
 
+        def _open(self, event: object) -> Snapshot: ...
         @property
         def name(self) -> str: ...  # noqa: D102
 
@@ -104,42 +112,49 @@ class SyncCalls(Generic[EventT, DataT]):
         when an async block is on it. Never blocks and takes no lock; legal inside a callback.
         Source: ``*_notifier_call_chain()``.
         """
-        items: Any = self._table
-        if items.special:
-            if items.awaiting:
-                self._refuse_async(items)
+        items: Any = self._items
+        if items.mode:
             try:
-                items = items.routes.get(event, items)
-            except TypeError:
-                items = items.route(event)
-            if items.observers:
-                return drive(Walk(self, items, event, policy=self._errors), data).report().result
-        calls = iter(items)
-        walk: Any
+                items = routes[event] if event in (routes := items.routes) else items.rest
+            except TypeError:  # unhashable
+                items = CLOSED
+            if items.mode:
+                items = self._select(event)
+                if items.observers:
+                    return self._report(items, event, data, -1).result
         result = failure = None
         try:
-            for call in calls:
+            for call in items:
                 result = call(event, data)
-                if result is not None and (
-                    result & NOTIFY_STOP_MASK or type(result) not in PLAIN_INTS
-                ):
+                if result is None or result is OK or result is ZERO or result is DONE:
+                    continue
+                if result & NOTIFY_STOP_MASK or type(result) not in PLAIN_INTS:
                     break
-            if result is None:
-                return NOTIFY_DONE
+            else:
+                return result or NOTIFY_DONE
             if type(result) in PLAIN_INTS:
                 return result  # type: ignore[no-any-return]
         except Exception as error:
             if takes_note(self._errors, error, result):
-                note_failure(self, items, len(items) - calls.__length_hint__() - 1, error)
+                note_failure(self, items, items.place_of(call), error)
                 raise
             failure = error
-        position = len(items) - calls.__length_hint__() - 1
         try:
-            walk = Walk.take_over(self, items, event, self._errors, position, result, failure)
+            return self._resume(items, event, data, call, result, failure)
+        finally:
+            failure = None  # its traceback holds this frame
+            locals()  # renews the copy that is left when `ancestry` has looked, before 3.13
+
+    def _resume(
+        self, items: Snapshot, event: Any, data: Any, slot: object, result: Any, failure: Any
+    ) -> int:
+        """Go on carefully, at an outcome that the fast loop does not know what to do with."""
+        walk: Any
+        try:
+            walk = Walk.take_over(self, items, event, self._errors, slot, result, failure)
             return drive(walk, data).report().result
         finally:
             walk = failure = None  # their traceback holds this frame
-            locals()  # renews the copy that is left when `ancestry` has looked, before 3.13
 
     @overload
     def call_report(
@@ -153,7 +168,10 @@ class SyncCalls(Generic[EventT, DataT]):
         ``limit`` bounds the number of callbacks called; a negative one means no limit.
         Source: ``notifier_call_chain(nl, val, v, nr_to_call, nr_calls)``.
         """
-        items = self._select(event)
+        return self._report(self._select(event), event, data, limit)
+
+    def _report(self, items: Snapshot, event: Any, data: Any, limit: int) -> CallReport:
+        """Walk carefully."""
         return drive(Walk(self, items, event, policy=self._errors, limit=limit), data).report()
 
     @overload
@@ -207,16 +225,13 @@ class SyncCalls(Generic[EventT, DataT]):
 
     def _select(self, event: object) -> Snapshot:
         """Give the snapshot for an event; refuse before any callback ran (D7)."""
-        table = self._table
-        if table.awaiting:
-            self._refuse_async(table)
-        return table.route(event)
-
-    def _refuse_async(self, table: Table) -> NoReturn:
-        names = ", ".join(repr(one.name) for one in table.members if one.is_async)
-        raise AsyncCallbackError(
-            f"chain {self.name!r} has async blocks ({names}), so call() cannot run it; use acall()"
-        )
+        if self._table.awaiting:
+            names = ", ".join(repr(one.name) for one in self._table.members if one.is_async)
+            raise AsyncCallbackError(
+                f"chain {self.name!r} has async blocks ({names}), so call() cannot run it; "
+                f"use acall()"
+            )
+        return self._open(event)
 
 
 class AsyncCalls(Generic[EventT, DataT]):
@@ -226,14 +241,14 @@ class AsyncCalls(Generic[EventT, DataT]):
 
     if TYPE_CHECKING:
         _errors: str
-        _turns: repeat[Table]
+        _turns: repeat[Snapshot]
         _waiting: int
 
         @property
         def name(self) -> str: ...  # noqa: D102
-        async def _enter(self) -> Table: ...
+        async def _enter(self) -> Snapshot: ...
         async def _begin_walk(self, event: object) -> Snapshot: ...
-        def _route(self, table: Table, event: object) -> Snapshot: ...
+        def _route(self, event: object) -> Snapshot: ...
         def _end_walk(self, items: Snapshot) -> None: ...
         def _reader_left(self) -> None: ...
 
@@ -255,61 +270,79 @@ class AsyncCalls(Generic[EventT, DataT]):
             break
         else:
             items = await self._enter()
-        if items.branches:
+        mode = items.mode
+        if mode == GUARDED:
             try:
-                items = items.routes.get(event, items)
+                items = routes[event] if event in (routes := items.routes) else items.rest
             except Exception:  # unhashable, or worse
-                items = self._route(items, event)
-            if items.observers:
-                items.readers += 1
-                return (await self._report(items, event, data, -1)).result
-        calls = iter(items)
-        walk: Any
+                items = CLOSED
+            if items.mode == GUARDED:
+                items = self._route(event)
+                if items.observers:
+                    items.readers += 1
+                    return (await self._areport(items, event, data, -1)).result
+            mode = items.mode
         result = failure = None
-        items.readers += 1
+        if mode:  # one that cannot suspend need not be counted
+            items.readers += 1
         try:
             try:
-                if not items.mode:
-                    for call in calls:
+                if not mode:
+                    for call in items:
                         result = call(event, data)
-                        if result is not None and (
-                            result & NOTIFY_STOP_MASK or type(result) not in PLAIN_INTS
-                        ):
+                        if result is None or result is OK or result is ZERO or result is DONE:
+                            continue
+                        if result & NOTIFY_STOP_MASK or type(result) not in PLAIN_INTS:
                             break
-                elif items.mode != MIXED:
-                    for call in calls:
+                    else:
+                        return result or NOTIFY_DONE
+                elif mode != MIXED:
+                    for call in items:
                         result = await call(event, data)
-                        if result is not None and (
-                            result & NOTIFY_STOP_MASK or type(result) not in PLAIN_INTS
-                        ):
+                        if result is None or result is OK or result is ZERO or result is DONE:
+                            continue
+                        if result & NOTIFY_STOP_MASK or type(result) not in PLAIN_INTS:
                             break
+                    else:
+                        return result or NOTIFY_DONE
                 else:
-                    for call, awaits in zip(calls, items.kinds, strict=False):
+                    for call, awaits in zip(items, items.kinds, strict=False):
                         result = await call(event, data) if awaits else call(event, data)
-                        if result is not None and (
-                            result & NOTIFY_STOP_MASK or type(result) not in PLAIN_INTS
-                        ):
+                        if result is None or result is OK or result is ZERO or result is DONE:
+                            continue
+                        if result & NOTIFY_STOP_MASK or type(result) not in PLAIN_INTS:
                             break
-                if result is None:
-                    return NOTIFY_DONE
+                    else:
+                        return result or NOTIFY_DONE
                 if type(result) in PLAIN_INTS:
                     return result  # type: ignore[no-any-return]
             except Exception as error:
                 if takes_note(self._errors, error, result):
-                    note_failure(self, items, len(items) - calls.__length_hint__() - 1, error)
+                    note_failure(self, items, items.place_of(call), error)
                     raise
                 failure = error
-            position = len(items) - calls.__length_hint__() - 1
             try:
-                walk = Walk.take_over(self, items, event, self._errors, position, result, failure)
-                return (await adrive(walk, data)).report().result
+                return await self._aresume(items, event, data, call, result, failure)
             finally:
-                walk = failure = None  # their traceback holds this frame
+                failure = None  # its traceback holds this frame
                 locals()  # see SyncCalls.call
         finally:
-            items.readers -= 1
+            if mode:
+                items.readers -= 1
             if self._waiting:
+                items = None  # this walk is over: `ancestry` must not take it for one
                 self._reader_left()
+
+    async def _aresume(
+        self, items: Snapshot, event: Any, data: Any, slot: object, result: Any, failure: Any
+    ) -> int:
+        """Go on carefully, at an outcome that the fast loops do not know what to do with."""
+        walk: Any
+        try:
+            walk = Walk.take_over(self, items, event, self._errors, slot, result, failure)
+            return (await adrive(walk, data)).report().result
+        finally:
+            walk = failure = None  # their traceback holds this frame
 
     @overload
     async def call_report(
@@ -323,9 +356,9 @@ class AsyncCalls(Generic[EventT, DataT]):
         ``limit`` bounds the number of callbacks called; a negative one means no limit.
         Source: ``notifier_call_chain(nl, val, v, nr_to_call, nr_calls)``.
         """
-        return await self._report(await self._begin_walk(event), event, data, limit)
+        return await self._areport(await self._begin_walk(event), event, data, limit)
 
-    async def _report(self, items: Snapshot, event: Any, data: Any, limit: int) -> CallReport:
+    async def _areport(self, items: Snapshot, event: Any, data: Any, limit: int) -> CallReport:
         """Walk carefully, the reader being counted already."""
         walk: Any
         try:
@@ -389,6 +422,9 @@ class AsyncCalls(Generic[EventT, DataT]):
             self._end_walk(items)
             walk = undone = None  # they may hold exceptions, see drive()
 
+
+UNCOUNTED: frozenset[CodeType] = frozenset((AsyncCalls.call.__code__,))
+"""The code of the async walk that is not counted where its snapshot is all sync."""
 
 SYNC_WALKS: frozenset[CodeType] = frozenset(
     walk.__code__ for walk in (SyncCalls.call, SyncCalls.call_report, SyncCalls.call_robust_report)

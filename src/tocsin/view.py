@@ -1,0 +1,240 @@
+"""What a walk reads: its snapshot, and the gate that may stand before it.
+
+A `Snapshot` is the list of callables that one walk goes through. The first call that needs one
+derives it from the table, so that a change costs no more than the change. Knows no lock, no event
+loop and no policy.
+
+How the hard promises hold:
+
+- *A walk sees the blocks that were there when it began* (D2): a snapshot never changes its length
+  or order.
+- *Once unregistered, never entered again* (D3): the writer replaces the block's slot by a `Gone`,
+  whose call raises `Skipped`, in every snapshot that a walk may still hold. Comparing tables after
+  each callback was rejected: it would cost every walk.
+- *A walk pays for what it uses*: a chain shows its walks the snapshot itself, unless somebody
+  observes it or some block has ``events``. Then it shows a *gate*: an empty snapshot that leads to
+  others, one for each event that a block names and one for the ``rest``. Gates are of the same
+  class as what they lead to, since an interpreter that has seen one class only is the quicker.
+
+Invariants: the list, ``blocks`` and ``kinds`` have one length and one order; no two slots of a
+snapshot are the same object, so that a slot tells its place.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn
+from weakref import ref
+
+from . import ordering
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from ._typing import Slot
+    from .block import AnyBlock
+    from .observer import Observation
+    from .table import Table
+
+__all__ = [
+    "ALL_ASYNC",
+    "ALL_SYNC",
+    "CLOSED",
+    "GUARDED",
+    "MIXED",
+    "REST",
+    "Leavable",
+    "Skipped",
+    "Snapshot",
+    "Walked",
+    "awaits",
+]
+
+ALL_SYNC, ALL_ASYNC, MIXED, GUARDED = range(4)
+"""The modes of a snapshot: what its slots are, or that a walk has to look closer."""
+
+
+class Skipped(Exception):  # noqa: N818 - no error: it says that the block is gone
+    """Raised by the slot of a block that is gone; the walk goes on behind it."""
+
+
+class Leavable:
+    """A slot that suspends before it enters its callback, and has to look again there (D3)."""
+
+    __slots__ = ("is_gone",)
+
+    def __init__(self) -> None:
+        self.is_gone: bool = False
+
+
+class Gone:
+    """Stands in the place of a slot whose block is gone; a walk that is inside it may ask where."""
+
+    __slots__ = ("slot",)
+
+    def __init__(self, slot: Slot) -> None:
+        self.slot: Slot = slot
+
+    def __call__(self, _event: object, _data: object) -> NoReturn:
+        raise Skipped
+
+
+def awaits(block: AnyBlock) -> bool:
+    """Say whether the block's slot gives an awaitable."""
+    return block._nb_rest.is_async or block._nb_rest.thread
+
+
+class Snapshot(list[Any]):
+    """The slots of one walk, in call order."""
+
+    __slots__ = (
+        "__weakref__",
+        "blocks",
+        "kinds",
+        "mode",
+        "observers",
+        "readers",
+        "rest",
+        "routes",
+        "table",
+    )
+
+    blocks: list[AnyBlock]
+    kinds: bytes
+    """1 where the slot gives an awaitable, else 0."""
+    mode: int
+    """By ``kinds``, or `GUARDED`: observed, a gate, or closed."""
+    observers: tuple[Observation, ...]
+    """Who is told of a walk that begins here."""
+    readers: int
+    """How many async walks are under way; they share one event loop, so a plain int will do."""
+    routes: dict[Any, Snapshot]
+    """Of a gate: where each named event leads; `CLOSED` until the first call with it."""
+    rest: Snapshot
+    """Of a gate: where every other event leads."""
+    table: Table | None
+    """What it was made from."""
+
+    def __init__(
+        self,
+        table: Table | None = None,
+        blocks: list[AnyBlock] | None = None,
+        observers: tuple[Observation, ...] = (),
+    ) -> None:
+        blocks = [] if blocks is None else blocks
+        slots = (
+            block.notifier_call if block._nb_slot is None else block._nb_slot for block in blocks
+        )
+        super().__init__(_distinct([*slots]))
+        self.table, self.blocks, self.observers = table, blocks, observers
+        self.kinds = kinds = bytes(map(awaits, blocks))
+        self.mode = ALL_SYNC if 1 not in kinds else ALL_ASYNC if 0 not in kinds else MIXED
+        if observers:
+            self.mode = GUARDED
+        self.readers, self.routes, self.rest = 0, _NO_ROUTES, CLOSED
+
+    # Gates.
+
+    @classmethod
+    def gate(cls, table: Table, named: Iterable[Any]) -> Snapshot:
+        """Make a gate that knows which events are named, and has not been asked for any yet."""
+        made = cls(table)
+        made.mode, made.routes = GUARDED, dict.fromkeys(named, CLOSED)
+        return made
+
+    @property
+    def is_gate(self) -> bool:
+        """Whether this leads to other snapshots."""
+        return self.routes is not _NO_ROUTES
+
+    def key_of(self, event: object) -> object:
+        """Give the event as some block names it, or `REST`."""
+        try:
+            return event if event in self.routes else REST
+        except TypeError:  # unhashable, which may still equal a named event
+            return next((named for named in self.routes if named == event), REST)
+
+    def behind(self, key: object) -> Snapshot:
+        """Give where a gate leads."""
+        return self.rest if key is REST else self.routes[key]
+
+    def open(self, key: object, items: Snapshot) -> None:
+        """Have a gate lead there."""
+        if key is REST:
+            self.rest = items
+        else:
+            self.routes[key] = items
+
+    # Slots and places.
+
+    def find(self, block: AnyBlock) -> int:
+        """Give the index of the block, or -1."""
+        return ordering.find(block, self.blocks)
+
+    def holds(self, position: int) -> bool:
+        """Say whether the block at that position is not gone."""
+        return type(self[position]) is not Gone
+
+    def place_of(self, slot: object) -> int:
+        """Give the place of a slot that was taken from here, blanked since or not."""
+        return next(
+            place
+            for place, one in enumerate(self)
+            if one is slot or (type(one) is Gone and one.slot is slot)
+        )
+
+    def blank(self, block: AnyBlock) -> None:
+        """Make walks that are under way skip the block from now on."""
+        index = self.find(block)
+        if index >= 0 and self.holds(index):
+            slot = self[index]
+            self[index] = Gone(slot)
+            if isinstance(slot, Leavable):
+                slot.is_gone = True
+
+
+def _distinct(slots: list[Slot]) -> list[Slot]:
+    """Give slots that differ from each other (D16): the same callable may be in several blocks."""
+    if len({*map(id, slots)}) == len(slots):
+        return slots
+    seen: set[int] = set()
+    for place, slot in enumerate(slots):
+        if id(slot) in seen:
+            slots[place] = partial(slot)
+        seen.add(id(slot))
+    return slots
+
+
+_NO_ROUTES: dict[Any, Snapshot] = {}
+
+REST = object()
+"""The key of all events that no block names."""
+
+CLOSED = Snapshot.__new__(Snapshot)
+"""What a chain shows after a change, until the next call: it leads nowhere."""
+Snapshot.__init__(CLOSED)
+CLOSED.mode = GUARDED
+
+
+class Walked:
+    """The snapshots that a walk may hold, the present ones among them.
+
+    Knows them by weak references, so that walks pay nothing for it. Each step is atomic: readers
+    add to it, in any thread, while a writer looks.
+    """
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[int, ref[Snapshot]] = {}
+
+    def add(self, items: Snapshot) -> None:
+        """Know a snapshot until nobody holds it."""
+        known, key = self._known, id(items)
+        known[key] = ref(items, lambda _: known.pop(key, None))
+
+    def __iter__(self) -> Iterator[Snapshot]:
+        for one in list(self._known.values()):
+            items = one()
+            if items is not None:
+                yield items
