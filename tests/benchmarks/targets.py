@@ -9,6 +9,7 @@ Aims differ between Pythons in places; 3.12 and newer have those of 3.13.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
@@ -91,8 +92,8 @@ def cost(figure: Figure) -> float:
 
 
 def is_peer(figure: Figure) -> bool:
-    """Say whether it is neither the bare loop's nor Tocsin's."""
-    return figure.candidate != BARE and figure.candidate not in FLAVOURS
+    """Say whether it is neither the bare loop's nor Tocsin's (``SRCU``, ``SRCU, alone``)."""
+    return re.split("[ ,]", figure.candidate)[0] not in {BARE, "tocsin", *FLAVOURS}
 
 
 def by_experiment(figures: Iterable[Figure]) -> dict[tuple[str, int, str], list[Figure]]:
