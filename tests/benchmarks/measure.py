@@ -56,6 +56,7 @@ class Measurement(NamedTuple):
     size: int
     candidate: str
     value: float
+    """The less, the better."""
     unit: str
     """``s`` for one turn of the work, ``bytes``..."""
 
@@ -69,15 +70,19 @@ class Effort(NamedTuple):
     sizes: tuple[int, ...] = (0, 1, 3, 10, 100, 1000)
     """The numbers of subscribers at which dispatch and registration are measured."""
     scale: float = 1.0
-    """What a section's own numbers (callers, calls, threads...) are multiplied with."""
+    """What a section's own numbers (of blocks, of callers, of calls) are multiplied with."""
 
     def scaled(self, number: int) -> int:
-        """Give a section's own number at this effort, at least 1."""
+        """Give a section's own number at this effort, 1 at least."""
         return max(1, round(number * self.scale))
 
     def at_most(self, rounds: int) -> Effort:
         """Give the same with fewer rounds, for experiments whose turns take long."""
         return self._replace(rounds=min(self.rounds, rounds))
+
+
+SMOKE = Effort(rounds=1, seconds=0.00001, sizes=(0, 1, 3), scale=0.01)
+"""Enough to see that everything runs; its figures mean nothing."""
 
 
 def make_run(statement: str, **names: object) -> Callable[[int], object]:
