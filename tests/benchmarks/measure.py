@@ -103,7 +103,7 @@ async def measure(experiment: Experiment, effort: Effort) -> list[Measurement]:
     turns = {one.name: await _calibrate(one, effort.seconds) for one in experiment.candidates}
 
     async def take(one: Candidate) -> float:
-        return await _time(one, turns[one.name]) / turns[one.name]
+        return await time_of(one, turns[one.name]) / turns[one.name]
 
     times = await take_turns(
         {one.name: partial(take, one) for one in experiment.candidates}, effort.rounds
@@ -130,12 +130,12 @@ async def take_turns(
 async def _calibrate(candidate: Candidate, seconds: float) -> int:
     """Find how often the work is to be done in one turn; warms the code up besides."""
     turns = 1
-    while (spent := await _time(candidate, turns)) < seconds / 2:
+    while (spent := await time_of(candidate, turns)) < seconds / 2:
         turns = max(turns * 2, int(turns * seconds / max(spent, 1e-9) / 2))
     return max(1, int(turns * seconds / spent))
 
 
-async def _time(candidate: Candidate, turns: int) -> float:
+async def time_of(candidate: Candidate, turns: int) -> float:
     """Give how long the work takes so many times, in seconds, without the garbage collector's."""
     with undisturbed():
         started = perf_counter()
