@@ -215,7 +215,7 @@ def test_the_variants_give_what_they_say() -> None:
 @pytest.mark.parametrize("section", DISPATCHES, ids=lambda one: one.SECTION)
 async def test_candidates_share_their_subscribers(section: Dispatch) -> None:
     candidates = list(section.candidates(VARIANTS[0], 1))
-    spaces = [one.run.__globals__ for one in candidates[:2]]  # type: ignore[attr-defined]
+    spaces = [one.run.__globals__ for one in candidates[:2]]
     [bare] = spaces[0]["bare"].__globals__["fns"]
     [block] = spaces[1]["chain"]
     assert block.callback is bare

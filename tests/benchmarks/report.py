@@ -190,7 +190,7 @@ def quantity(value: float, unit: str) -> str:
 def verdicts_table(verdicts: Iterable[Verdict]) -> Table:
     """Give the table of targets, with what was seen and whether it is met."""
     table = Table(title="Targets", title_justify="left", title_style="bold", box=SIMPLE_HEAD)
-    table.add_column()
+    table.add_column(no_wrap=True)
     table.add_column("at most", justify="right")
     table.add_column("seen", justify="right")
     table.add_column()
