@@ -20,6 +20,7 @@ from __future__ import annotations
 import ast
 import inspect
 import sys
+from itertools import product
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ from tocsin import AtomicChain, Observer, SrcuChain, StatisticsObserver
 from tocsin.walk import AsyncCalls, SyncCalls
 
 from .measure import BARE, Candidate, Experiment, make_run, measure
-from .subjects import DATA, EVENT, make_bare, make_bare_async, make_callbacks
+from .subjects import DATA, EVENT, make_bare, make_bare_async, make_callbacks, make_chain
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -51,36 +52,43 @@ class SourceChangedError(Exception):
     """The walk is no longer written in the way that this module knows."""
 
 
-async def measurements(effort: Effort) -> AsyncIterator[Measurement]:
-    """Measure both."""
-    for size in [one for one in effort.sizes if one]:
-        for flavour in CHAINS:
-            for one in await measure(attached(flavour, size), effort):
-                yield one
-            for variant in TESTS:
-                for one in await measure(untested(flavour, variant, size), effort):
-                    yield one
-
-
 CHAINS: dict[str, type[Any]] = {"Atomic": AtomicChain, "SRCU": SrcuChain}
 """One of each kind of walk, by the name of the candidate."""
 
 CALLS: dict[str, Any] = {"Atomic": SyncCalls.call, "SRCU": AsyncCalls.call}
 
+OBSERVERS: dict[str, Callable[[], Observer | None]] = {
+    "unobserved": lambda: None,
+    "Observer": Observer,
+    "StatisticsObserver": StatisticsObserver,
+}
+"""Who is attached: nobody, one that does nothing, one that counts."""
 
-def attached(flavour: str, size: int) -> Experiment:
-    """Give the experiment on chains without an observer, with an idle and with a counting one."""
+
+async def measurements(effort: Effort) -> AsyncIterator[Measurement]:
+    """Measure both."""
+    for size, flavour in product([one for one in effort.sizes if one], CHAINS):
+        for variant in OBSERVERS:
+            for one in await measure(attached(flavour, variant, size), effort):
+                yield one
+        for variant in TESTS:
+            for one in await measure(untested(flavour, variant, size), effort):
+                yield one
+
+
+def attached(flavour: str, variant: str, size: int) -> Experiment:
+    """Give the experiment on a chain with such an observer."""
     callbacks = _callbacks(flavour, size)
     bare = make_bare_async if _is_async(flavour) else make_bare
-    candidates = [_candidate(BARE, flavour, bare(callbacks))]
-    for observer in (None, Observer(), StatisticsObserver()):
-        chain = _fill(CHAINS[flavour], callbacks)
-        name = flavour
-        if observer is not None:
-            chain.observe(observer)
-            name = f"{flavour} with {type(observer).__name__}"
-        candidates.append(_candidate(name, flavour, chain.call))
-    return Experiment(ATTACHED, _form(flavour), size, candidates)
+    chain = make_chain(flavour, callbacks)
+    observer = OBSERVERS[variant]()
+    if observer is not None:
+        chain.observe(observer)
+    candidates = [
+        _candidate(BARE, flavour, bare(callbacks)),
+        _candidate(flavour, flavour, chain.call),
+    ]
+    return Experiment(ATTACHED, f"{_form(flavour)}, {variant}", size, candidates)
 
 
 def untested(flavour: str, variant: str, size: int) -> Experiment:
@@ -92,7 +100,9 @@ def untested(flavour: str, variant: str, size: int) -> Experiment:
         (flavour, compiled_anew(CALLS[flavour])),
     ):
         kind = type(flavour, (CHAINS[flavour],), {"__slots__": (), "call": call})
-        chain = _fill(kind, callbacks)
+        chain = kind("bench")
+        for one in callbacks:
+            chain.register_nowait(one)
         if variant == IN_USE:
             chain.register_nowait(callbacks[0], events=["another"])
         candidates.append(_candidate(name, flavour, chain.call))
@@ -109,13 +119,6 @@ def _is_async(flavour: str) -> bool:
 
 def _callbacks(flavour: str, size: int) -> list[Callable[..., Any]]:
     return make_callbacks(size, is_async=_is_async(flavour))
-
-
-def _fill(kind: type[Any], callbacks: list[Callable[..., Any]]) -> Any:
-    chain = kind("bench")
-    for one in callbacks:
-        chain.register_nowait(one)
-    return chain
 
 
 def _candidate(name: str, flavour: str, call: Callable[..., Any]) -> Candidate:

@@ -15,14 +15,9 @@ import gc
 import tracemalloc
 from functools import partial
 from inspect import isawaitable
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pluggy
-from blinker import Signal as BlinkerSignal
-from django.dispatch import Signal as DjangoSignal
-from psygnal import Signal as PsygnalSignal
-from pyee.base import EventEmitter
 
 from tocsin import NotifierBlock
 
@@ -37,10 +32,11 @@ from .measure import (
     take_turns,
     time_of,
 )
-from .subjects import DATA, EVENT, FLAVOURS, make_bare, make_callbacks
+from .peers import SYNC_PEERS, PluggyPlugin, PluggySpec
+from .subjects import DATA, EVENT, FLAVOURS, make_bare, make_callbacks, make_chain
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from .measure import Effort
 
@@ -52,151 +48,89 @@ FUNCTION, BLOCK, BETWEEN = "function", "block", "function, with a call between"
 
 
 class Registry(NamedTuple):
-    """Somewhere to register: statements that see ``function``, `EVENT`, `DATA` and ``names``."""
+    """A way to register; its statements see ``signal``, ``function``, ``event`` and ``data``."""
 
+    fill: Callable[[Sequence[Any]], Any]
+    """Gives the signal, or what it is called there, with those on it who are present."""
     register: str
     unregister: str
     call: str
-    add: Callable[[Any], object]
-    """Registers one of those who are present from the start."""
-    names: dict[str, Any]
-    subscribers: Callable[[int], list[Any]] = make_callbacks
-    """Makes what is registered."""
+    parameters: str = "event, data"
+    """What a subscriber takes."""
+    wrap: Callable[[Any], Any] | None = None
+    """Makes of a function what is registered, where it is no function."""
+
+    def subscribers(self, number: int) -> list[Any]:
+        """Make so many of what is registered."""
+        made = make_callbacks(number, parameters=self.parameters)
+        return made if self.wrap is None else [self.wrap(one) for one in made]
 
 
-def _bare() -> Registry:
-    bare = make_bare(())
-    space = bare.__globals__  # where the loop finds its tuple
+def _fill_bare(functions: Sequence[Any]) -> dict[str, Any]:
+    """Give where the bare loop finds its tuple."""
+    return make_bare(functions).__globals__
 
-    def add(function: Any) -> None:
-        space["fns"] = (*space["fns"], function)
-        names["place"] = len(space["fns"])
 
-    names: dict[str, Any] = {"call": bare, "space": space, "place": 0}
-    return Registry(
-        'space["fns"] = (*space["fns"], function)',
-        'space["fns"] = space["fns"][:place] + space["fns"][place + 1 :]',
-        "call(EVENT, DATA)",
-        add,
-        names,
-    )
+def _fill_pluggy(plugins: Sequence[PluggyPlugin]) -> pluggy.PluginManager:
+    """Give the manager; for dispatch, the hooks alone are enough."""
+    manager = pluggy.PluginManager("bench")
+    manager.add_hookspecs(PluggySpec)
+    for one in plugins:
+        manager.register(one)
+    return manager
 
 
 def _sync_chain(flavour: str) -> Registry:
-    chain = FLAVOURS[flavour]("bench")
-    names = {"register": chain.register, "unregister": chain.unregister, "call": chain.call}
     return Registry(
-        "block = register(function)",
-        "unregister(block)",
-        "call(EVENT, DATA)",
-        chain.register,
-        names,
+        partial(make_chain, flavour),
+        "block = signal.register(function)",
+        "signal.unregister(block)",
+        "signal.call(event, data)",
     )
 
 
 def _async_chain(flavour: str) -> Registry:
-    sync = _sync_chain(flavour)
     return Registry(
-        "block = await register(function)",
-        "await unregister(block)",
-        "await call(EVENT, DATA)",
-        sync.names["register"].__self__.register_nowait,
-        sync.names,
+        partial(make_chain, flavour),
+        "block = await signal.register(function)",
+        "await signal.unregister(block)",
+        "await signal.call(event, data)",
     )
 
 
-def _pyee() -> Registry:
-    emitter = EventEmitter()
-    names = {"on": emitter.on, "off": emitter.remove_listener, "emit": emitter.emit}
-    return Registry(
-        "on(EVENT, function)",
-        "off(EVENT, function)",
-        "emit(EVENT, EVENT, DATA)",
-        partial(emitter.on, EVENT),
-        names,
-    )
+def _peer(name: str, register: str, unregister: str) -> Registry:
+    """Give a peer's way, dispatch being that of `peers`."""
+    peer = next(one for one in SYNC_PEERS if one.name == name)
+    return Registry(peer.fill, register, unregister, peer.statement, peer.parameters)
 
 
-def _blinker() -> Registry:
-    signal = BlinkerSignal()
-    names = {"connect": signal.connect, "disconnect": signal.disconnect, "send": signal.send}
-    return Registry(
-        "connect(function)",
-        "disconnect(function)",
-        "send(EVENT, data=DATA)",
-        signal.connect,
-        names,
-    )
+_DISCONNECT = "signal.disconnect(function)"
 
-
-def _psygnal() -> Registry:
-    class Emitter:
-        ordered = PsygnalSignal(object, object)
-
-    signal = Emitter().ordered
-    names = {"connect": signal.connect, "disconnect": signal.disconnect, "emit": signal.emit}
-    return Registry(
-        "connect(function)",
-        "disconnect(function)",
-        "emit(EVENT, DATA)",
-        signal.connect,
-        names,
-    )
-
-
-def _django() -> Registry:
-    signal = DjangoSignal()
-    names = {"connect": signal.connect, "disconnect": signal.disconnect, "send": signal.send}
-    return Registry(
-        "connect(function)",
-        "disconnect(function)",
-        "send(EVENT, data=DATA)",
-        signal.connect,
-        names,
-        partial(make_callbacks, parameters="signal, sender, data"),
-    )
-
-
-def _pluggy() -> Registry:
-    class Specification:
-        @pluggy.HookspecMarker("bench")
-        def ordered(self, event: object, data: object) -> None: ...
-
-    manager = pluggy.PluginManager("bench")
-    manager.add_hookspecs(Specification)
-    implements = pluggy.HookimplMarker("bench")
-
-    def plugins(number: int) -> list[Any]:
-        return [SimpleNamespace(ordered=implements(one)) for one in make_callbacks(number)]
-
-    names = {
-        "register": manager.register,
-        "unregister": manager.unregister,
-        "call": manager.hook.ordered,
-    }
-    return Registry(
-        "register(function)",
-        "unregister(function)",
-        "call(event=EVENT, data=DATA)",
-        manager.register,
-        names,
-        plugins,
-    )
-
-
-REGISTRIES: dict[str, Callable[[], Registry]] = {
-    BARE: _bare,
-    "Raw": partial(_sync_chain, "Raw"),
-    "Atomic": partial(_sync_chain, "Atomic"),
-    "Blocking": partial(_async_chain, "Blocking"),
-    "SRCU": partial(_async_chain, "SRCU"),
-    "pyee": _pyee,
-    "blinker": _blinker,
-    "psygnal": _psygnal,
-    "Django": _django,
-    "pluggy": _pluggy,
+REGISTRIES: dict[str, Registry] = {
+    BARE: Registry(
+        _fill_bare,
+        "place = len(signal['fns']); signal['fns'] = (*signal['fns'], function)",
+        "signal['fns'] = signal['fns'][:place] + signal['fns'][place + 1 :]",
+        "signal['bare'](event, data)",
+    ),
+    "Raw": _sync_chain("Raw"),
+    "Atomic": _sync_chain("Atomic"),
+    "Blocking": _async_chain("Blocking"),
+    "SRCU": _async_chain("SRCU"),
+    "pyee": _peer("pyee", "signal.on(event, function)", "signal.remove_listener(event, function)"),
+    "blinker": _peer("blinker", "signal.connect(function, weak=False)", _DISCONNECT),
+    "eventkit": _peer("eventkit", "signal.connect(function, keep_ref=True)", _DISCONNECT),
+    "psygnal": _peer("psygnal emit", "signal.connect(function)", _DISCONNECT),
+    "Django": _peer("Django", "signal.connect(function, weak=False)", _DISCONNECT),
+    "pluggy": Registry(
+        _fill_pluggy,
+        "signal.register(function)",
+        "signal.unregister(function)",
+        "signal.hook.notify(event=event, data=data)",
+        wrap=PluggyPlugin,
+    ),
 }
-"""Everybody who takes part; each makes an empty place."""
+"""Everybody who takes part."""
 
 SLOW = frozenset({"Django", "pluggy"})
 """Who compares each newcomer with everybody: minutes in the largest size, so left out there."""
@@ -228,19 +162,20 @@ def pair_experiment(variant: str, size: int) -> Experiment:
 
 
 def _pair(name: str, variant: str, size: int) -> Callable[[int], object]:
-    registry = REGISTRIES[name]()
-    *present, newcomer = registry.subscribers(size + 1)
-    for one in present:
-        registry.add(one)
+    registry = REGISTRIES[name]
+    newcomer, *present = registry.subscribers(size + 1)
     if variant == BLOCK and name != BARE:
         newcomer = NotifierBlock(newcomer)
     between = [registry.call] if variant == BETWEEN else []
     statement = "; ".join([registry.register, *between, registry.unregister])
-    return _make_run(registry, statement, function=newcomer, present=present)
+    return _make_run(registry, statement, present, function=newcomer)
 
 
-def _make_run(registry: Registry, statement: str, **names: object) -> Callable[[int], object]:
-    return make_run(statement, **registry.names, EVENT=EVENT, DATA=DATA, **names)
+def _make_run(
+    registry: Registry, statement: str, present: Sequence[Any], **names: object
+) -> Callable[[int], object]:
+    signal = registry.fill(present)
+    return make_run(statement, signal=signal, event=EVENT, data=DATA, **names)
 
 
 async def bulk_seconds(name: str, number: int) -> float:
@@ -268,7 +203,7 @@ async def bytes_each(name: str, number: int) -> float:
 
 def _bulk(name: str, number: int) -> tuple[Callable[[int], object], list[Any]]:
     """Give what registers the next of so many subscribers, as often as is said; and these."""
-    registry = REGISTRIES[name]()
+    registry = REGISTRIES[name]
     subscribers = registry.subscribers(number)
     statement = f"function = next(functions); {registry.register}"
-    return _make_run(registry, statement, functions=iter(subscribers)), subscribers
+    return _make_run(registry, statement, (), functions=iter(subscribers)), subscribers
