@@ -21,7 +21,7 @@ from .subjects import FLAVOURS, VARIANTS
 from .targets import by_experiment, cost, is_peer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from .targets import Verdict
 
@@ -133,19 +133,19 @@ def in_order(figures: Iterable[Figure], sections: Sequence[str]) -> list[Figure]
     return sorted(figures, key=key)
 
 
-def tables(figures: Sequence[Figure]) -> Iterator[Table]:
-    """Give a table for each section and variant, a row for each candidate, quickest first."""
+def tables(figures: Sequence[Figure]) -> Iterator[tuple[str, Table]]:
+    """Give a title and a table for each section and variant; see `_rank` for the rows."""
     experiments = by_experiment(figures)
     for section, variant in dict.fromkeys(one[:2] for one in figures):
         found = {
             size: experiments[section, size, variant]
             for size in sorted({one.size for one in figures if one[:2] == (section, variant)})
         }
-        yield _table(f"{section}: {variant}" if variant else section, found)
+        yield f"{section}: {variant}" if variant else section, _table(found)
 
 
-def _table(title: str, found: dict[int, list[Figure]]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+def _table(found: Mapping[int, Sequence[Figure]]) -> Table:
+    table = Table(box=SIMPLE_HEAD)
     table.add_column()
     for size in found:
         table.add_column(str(size), justify="right")
@@ -189,7 +189,7 @@ def quantity(value: float, unit: str) -> str:
 
 def verdicts_table(verdicts: Iterable[Verdict]) -> Table:
     """Give the table of targets, with what was seen and whether it is met."""
-    table = Table(title="Targets", title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    table = Table(box=SIMPLE_HEAD)
     table.add_column(no_wrap=True)
     table.add_column("at most", justify="right")
     table.add_column("seen", justify="right")
