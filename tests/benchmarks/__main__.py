@@ -19,7 +19,7 @@ from .targets import judge, targets
 
 ROOT = Path(__file__).parents[2]
 NAMES = [name for section in SECTIONS for name in names(section)]
-WIDTH = 120  # of the tables where the output is no terminal
+WIDTH = 150  # of the tables where the output is no terminal
 
 
 @click.command()

@@ -182,7 +182,7 @@ def quantity(value: float, unit: str) -> str:
     """Write a value for people: ``120 ns``, ``1.3 ms``, ``152 bytes``."""
     if unit == "s":
         for size, name in ((1e-9, "ns"), (1e-6, "us"), (1e-3, "ms")):
-            if value < 1000 * size:
+            if value < 999.5 * size:
                 return f"{value / size:.3g} {name}"
     return f"{value:.4g} {unit}"
 
@@ -190,8 +190,10 @@ def quantity(value: float, unit: str) -> str:
 def verdicts_table(verdicts: Iterable[Verdict]) -> Table:
     """Give the table of targets, with what was seen and whether it is met."""
     table = Table(title="Targets", title_justify="left", title_style="bold", box=SIMPLE_HEAD)
-    for head, justify in (("", "left"), ("at most", "right"), ("seen", "right"), ("", "left")):
-        table.add_column(head, justify=justify)  # type: ignore[arg-type]
+    table.add_column(no_wrap=True)
+    table.add_column("at most", justify="right")
+    table.add_column("seen", justify="right")
+    table.add_column()
     table.add_column("the worst was")
     for one in verdicts:
         seen = "-" if one.seen is None else f"{one.seen:.3g}"
