@@ -1,4 +1,4 @@
-"""What the processes have found, merged; and as JSON.
+"""What the processes have found, merged; as tables and as JSON.
 
 A process places its objects once and for all, which moves its ratios to one side. So of each
 candidate the process that treated it best counts, for Tocsin and for peers alike.
@@ -13,11 +13,17 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
 from .measure import BARE, Measurement
+from .subjects import FLAVOURS, VARIANTS
+from .targets import by_experiment, cost, is_peer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from typing import Any
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from .targets import Verdict
 
 
 class Figure(NamedTuple):
@@ -96,7 +102,7 @@ def _git(*arguments: str) -> str:
 
 
 def to_json(
-    figures: Iterable[Figure], *, processes: int, rounds: int, targets: Iterable[Any] = ()
+    figures: Iterable[Figure], *, processes: int, rounds: int, verdicts: Iterable[Verdict]
 ) -> dict[str, object]:
     """Give all of it as what ``json.dump`` takes."""
     return {
@@ -106,5 +112,95 @@ def to_json(
         "processes": processes,
         "rounds": rounds,
         "measurements": [one._asdict() for one in figures],
-        "targets": [one._asdict() for one in targets],
+        "targets": [one._asdict() for one in verdicts],
     }
+
+
+def in_order(figures: Iterable[Figure], sections: Sequence[str]) -> list[Figure]:
+    """Sort as they are to be reported, in whatever order they were measured."""
+    forms = [one.name for one in VARIANTS]
+
+    def key(figure: Figure) -> tuple[object, ...]:
+        form = figure.variant.removeprefix("trio, ")
+        return (
+            sections.index(figure.section),
+            form != figure.variant,
+            forms.index(form) if form in forms else len(forms),
+            form,
+            figure.size,
+        )
+
+    return sorted(figures, key=key)
+
+
+def tables(figures: Sequence[Figure]) -> Iterator[Table]:
+    """Give a table for each section and variant, a row for each candidate, quickest first."""
+    experiments = by_experiment(figures)
+    for section, variant in dict.fromkeys(one[:2] for one in figures):
+        found = {
+            size: experiments[section, size, variant]
+            for size in sorted({one.size for one in figures if one[:2] == (section, variant)})
+        }
+        yield _table(f"{section}: {variant}" if variant else section, found)
+
+
+def _table(title: str, found: dict[int, list[Figure]]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    table.add_column()
+    for size in found:
+        table.add_column(str(size), justify="right")
+    cells = {
+        (one.candidate, size): _cell(one, all_) for size, all_ in found.items() for one in all_
+    }
+    largest = {one.candidate: one for all_ in found.values() for one in all_}
+    for name in sorted(largest, key=lambda name: _rank(largest[name])):
+        table.add_row(name, *(cells.get((name, size), "-") for size in found))
+    return table
+
+
+def _rank(figure: Figure) -> tuple[int, float]:
+    """Put the bare loop first, then Tocsin's flavours, then the peers, the quickest first."""
+    name = figure.candidate
+    if name in (ours := [BARE, *FLAVOURS]):
+        return ours.index(name), 0
+    return len(ours), cost(figure)
+
+
+def _cell(figure: Figure, all_: Sequence[Figure]) -> str:
+    """Give the ratio to bare, or else the value; for Tocsin, with its ratio to the best peer."""
+    if figure.ratio is None or figure.candidate == BARE:
+        text = quantity(figure.value, figure.unit)
+    else:
+        text = f"{figure.ratio:.2f}"
+    peers = [cost(one) for one in all_ if is_peer(one)]
+    if figure.candidate in FLAVOURS and peers:
+        text += f" ({cost(figure) / min(peers):.2f})"
+    return text
+
+
+def quantity(value: float, unit: str) -> str:
+    """Write a value for people: ``120 ns``, ``1.3 ms``, ``152 bytes``."""
+    if unit == "s":
+        for size, name in ((1e-9, "ns"), (1e-6, "us"), (1e-3, "ms")):
+            if value < 1000 * size:
+                return f"{value / size:.3g} {name}"
+    return f"{value:.4g} {unit}"
+
+
+def verdicts_table(verdicts: Iterable[Verdict]) -> Table:
+    """Give the table of targets, with what was seen and whether it is met."""
+    table = Table(title="Targets", title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    for head, justify in (("", "left"), ("at most", "right"), ("seen", "right"), ("", "left")):
+        table.add_column(head, justify=justify)  # type: ignore[arg-type]
+    table.add_column("the worst was")
+    for one in verdicts:
+        seen = "-" if one.seen is None else f"{one.seen:.3g}"
+        table.add_row(one.target, f"{one.aim:.3g}", seen, judgement(one), one.by or "")
+    return table
+
+
+def judgement(verdict: Verdict) -> str:
+    """Say in words whether a target is met."""
+    if verdict.met is None:
+        return "not measured"
+    return "met" if verdict.met else "missed"

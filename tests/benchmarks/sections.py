@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from . import dispatch
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
@@ -25,7 +27,7 @@ class Section(Protocol):
         """Measure; runs inside an event loop of one of the backends."""
 
 
-SECTIONS: tuple[Section, ...] = ()
+SECTIONS: tuple[Section, ...] = (dispatch.SYNC, dispatch.ASYNC, dispatch.MIXED)
 
 
 def names(section: Section) -> tuple[str, ...]:
