@@ -19,7 +19,7 @@ from .targets import judge, targets
 
 ROOT = Path(__file__).parents[2]
 NAMES = [name for section in SECTIONS for name in names(section)]
-WIDTH = 120  # of the tables where the output is no terminal
+WIDTH = 150  # of the tables where the output is no terminal
 
 
 @click.command()
@@ -44,9 +44,9 @@ def main(
     figures = in_order(merge(found), NAMES)
     verdicts = judge(figures, [one for one in targets() if not only or one.section in only])
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
-    for table in tables(figures):
+    for title, table in [*tables(figures), ("Targets", verdicts_table(verdicts))]:
+        console.print(title, style="bold", highlight=False)
         console.print(table)
-    console.print(verdicts_table(verdicts))
     if path is not None:
         result = to_json(figures, processes=processes, rounds=rounds, verdicts=verdicts)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,7 @@ from .subjects import FLAVOURS, VARIANTS
 from .targets import by_experiment, cost, is_peer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from .targets import Verdict
 
@@ -133,19 +133,19 @@ def in_order(figures: Iterable[Figure], sections: Sequence[str]) -> list[Figure]
     return sorted(figures, key=key)
 
 
-def tables(figures: Sequence[Figure]) -> Iterator[Table]:
-    """Give a table for each section and variant, a row for each candidate, quickest first."""
+def tables(figures: Sequence[Figure]) -> Iterator[tuple[str, Table]]:
+    """Give a title and a table for each section and variant; see `_rank` for the rows."""
     experiments = by_experiment(figures)
     for section, variant in dict.fromkeys(one[:2] for one in figures):
         found = {
             size: experiments[section, size, variant]
             for size in sorted({one.size for one in figures if one[:2] == (section, variant)})
         }
-        yield _table(f"{section}: {variant}" if variant else section, found)
+        yield f"{section}: {variant}" if variant else section, _table(found)
 
 
-def _table(title: str, found: dict[int, list[Figure]]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+def _table(found: Mapping[int, Sequence[Figure]]) -> Table:
+    table = Table(box=SIMPLE_HEAD)
     table.add_column()
     for size in found:
         table.add_column(str(size), justify="right")
@@ -182,16 +182,18 @@ def quantity(value: float, unit: str) -> str:
     """Write a value for people: ``120 ns``, ``1.3 ms``, ``152 bytes``."""
     if unit == "s":
         for size, name in ((1e-9, "ns"), (1e-6, "us"), (1e-3, "ms")):
-            if value < 1000 * size:
+            if value < 999.5 * size:
                 return f"{value / size:.3g} {name}"
     return f"{value:.4g} {unit}"
 
 
 def verdicts_table(verdicts: Iterable[Verdict]) -> Table:
     """Give the table of targets, with what was seen and whether it is met."""
-    table = Table(title="Targets", title_justify="left", title_style="bold", box=SIMPLE_HEAD)
-    for head, justify in (("", "left"), ("at most", "right"), ("seen", "right"), ("", "left")):
-        table.add_column(head, justify=justify)  # type: ignore[arg-type]
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column(no_wrap=True)
+    table.add_column("at most", justify="right")
+    table.add_column("seen", justify="right")
+    table.add_column()
     table.add_column("the worst was")
     for one in verdicts:
         seen = "-" if one.seen is None else f"{one.seen:.3g}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from . import dispatch
+from . import concurrency, dispatch, importing, observers, registration, routes, threads
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -27,7 +27,17 @@ class Section(Protocol):
         """Measure; runs inside an event loop of one of the backends."""
 
 
-SECTIONS: tuple[Section, ...] = (dispatch.SYNC, dispatch.ASYNC, dispatch.MIXED)
+SECTIONS: tuple[Section, ...] = (
+    dispatch.SYNC,
+    dispatch.ASYNC,
+    dispatch.MIXED,
+    routes,
+    observers,
+    registration,
+    concurrency,
+    threads,
+    importing,
+)
 
 
 def names(section: Section) -> tuple[str, ...]:
