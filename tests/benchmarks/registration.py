@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
-from functools import partial
+from functools import lru_cache, partial
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -61,9 +61,14 @@ class Registry(NamedTuple):
     """Makes of a function what is registered, where it is no function."""
 
     def subscribers(self, number: int) -> list[Any]:
-        """Make so many of what is registered."""
-        made = make_callbacks(number, parameters=self.parameters)
-        return made if self.wrap is None else [self.wrap(one) for one in made]
+        """Give so many of what is registered, the same functions for all who take the same."""
+        functions = _make_functions(number, self.parameters)
+        return [*functions] if self.wrap is None else [self.wrap(one) for one in functions]
+
+
+@lru_cache(maxsize=4)
+def _make_functions(number: int, parameters: str) -> tuple[Callable[..., Any], ...]:
+    return tuple(make_callbacks(number, parameters=parameters))
 
 
 def _fill_bare(functions: Sequence[Any]) -> dict[str, Any]:
