@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
-from functools import lru_cache, partial
+from functools import partial
 from inspect import isawaitable
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pluggy
@@ -61,14 +62,16 @@ class Registry(NamedTuple):
     """Makes of a function what is registered, where it is no function."""
 
     def subscribers(self, number: int) -> list[Any]:
-        """Give so many of what is registered, the same functions for all who take the same."""
+        """Make so many of what is registered, new ones: some keep what they learned of the old."""
         functions = _make_functions(number, self.parameters)
-        return [*functions] if self.wrap is None else [self.wrap(one) for one in functions]
+        return functions if self.wrap is None else [self.wrap(one) for one in functions]
 
 
-@lru_cache(maxsize=4)
-def _make_functions(number: int, parameters: str) -> tuple[Callable[..., Any], ...]:
-    return tuple(make_callbacks(number, parameters=parameters))
+def _make_functions(number: int, parameters: str) -> list[Any]:
+    """Make functions by copying code: compiling each would take longer than registering it."""
+    [function] = make_callbacks(1, parameters=parameters)
+    code, space = function.__code__, function.__globals__
+    return [FunctionType(code.replace(), space) for _ in range(number)]
 
 
 def _fill_bare(functions: Sequence[Any]) -> dict[str, Any]:
@@ -150,7 +153,7 @@ async def measurements(effort: Effort) -> AsyncIterator[Measurement]:
     for size in (effort.scaled(1000), effort.scaled(10_000)):
         names = taking_part_in_bulk(size)
         taken = await take_turns(
-            {name: partial(bulk_seconds, name, size) for name in names}, effort.at_most(5).rounds
+            {name: partial(bulk_seconds, name, size) for name in names}, effort.at_most(3).rounds
         )
         for name, times in taken.items():
             yield Measurement(BULK, FUNCTION, size, name, lower_quartile(times), "s")
