@@ -10,6 +10,7 @@ import tracemalloc
 from functools import partial
 from itertools import pairwise
 from subprocess import CalledProcessError
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -28,7 +29,16 @@ from .benchmarks import (
 from .benchmarks.concurrency import Crowd, native_checkpoint
 from .benchmarks.crowd import Turn, bare_subject, chain_subject, figures, names_of
 from .benchmarks.importing import import_afresh
-from .benchmarks.measure import BARE, SMOKE, Candidate, Effort, Experiment, make_run, take_turns
+from .benchmarks.measure import (
+    BARE,
+    SMOKE,
+    Candidate,
+    Effort,
+    Experiment,
+    make_run,
+    measure,
+    take_turns,
+)
 from .benchmarks.observers import (
     CALLS,
     CHAINS,
@@ -72,6 +82,21 @@ async def test_turns_are_taken_by_everybody_once_in_each_round() -> None:
 def test_an_effort_gives_fewer_rounds_but_never_more() -> None:
     assert Effort(rounds=21).at_most(5).rounds == 5
     assert Effort(rounds=1).at_most(5).rounds == 1
+
+
+async def test_a_slow_first_call_does_not_make_all_turns_short() -> None:
+    times = iter([0.1])  # seconds, as for an import
+    turns: list[int] = []
+
+    def run(number: int) -> None:
+        turns.append(number)
+        until = perf_counter() + next(times, number * 1e-6)
+        while perf_counter() < until:
+            pass
+
+    experiment = Experiment("s", "", 1, [Candidate("slow at first", run)])
+    await measure(experiment, Effort(rounds=1, seconds=0.001))
+    assert turns[-1] > 1
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda one: one.__name__.rpartition(".")[2])
