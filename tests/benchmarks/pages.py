@@ -61,13 +61,13 @@ def _answer(asked: str, results: Mapping[str, Results]) -> str:
     if not figures:
         known = ", ".join(dict.fromkeys(" | ".join(one[:2]) for one in found.figures))
         raise click.ClickException(f"figures {asked!r}: not measured; there are {known}")
-    [table] = tables(figures)
+    [(_, table)] = tables(figures)
     return markdown(table)
 
 
 def markdown(table: Table) -> str:
     """Write a table in Markdown."""
-    table.title, table.box = None, MARKDOWN
+    table.box = MARKDOWN
     console = Console(file=io.StringIO(), width=1000, color_system=None)
     with console.capture() as written:
         console.print(table)
