@@ -2,13 +2,20 @@
 PYTHON ?= $(shell for python in python3 python3.11 python3.12 python3.13 python; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& { echo "$$python"; break; }; done)
+# The benchmark on a Python that was asked for has an environment of its own, so that .venv stays.
+ifneq ($(filter bench,$(MAKECMDGOALS)),)
+ifneq ($(origin PYTHON),file)
+VENV ?= .venv-$(shell "$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+endif
+endif
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+RESULTS ?= build/benchmark$(VENV:.venv%=%).json
 # Pyright asks the first python on the PATH where packages are; its --verifytypes reads no other option.
 IN_VENV = PATH="$$(cd "$(BIN)" && pwd):$$PATH"
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint bench clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -25,6 +32,10 @@ lint: $(VENV)/.linted
 	$(IN_VENV) pyright
 	$(IN_VENV) pyright --ignoreexternal --verifytypes tocsin
 	"$(BIN)/lint-imports"
+
+# ARGS="--only 'sync dispatch'" for less of it; --help tells more.
+bench: $(STAMP)
+	"$(BIN)/python" -m tests.benchmarks --json "$(RESULTS)" $(ARGS)
 
 $(STAMP): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; say make PYTHON=..." >&2; exit 1; }

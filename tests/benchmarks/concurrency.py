@@ -3,9 +3,11 @@
 Three async subscribers each take the backend's own checkpoint, ``asyncio.sleep(0)`` or
 `trio.lowlevel.checkpoint`, the cheapest way there to let others run: anyio's costs several times as
 much, would be the greater part of every call, and so would hide what is measured here. What the
-writer registers is async too but takes none, and it takes one itself after each change, the bare
-one as well; a change is timed with that checkpoint, so beside the bare loop stands how many rounds
-of the event loop a change takes.
+writer registers is async too but takes none.
+
+The writer itself takes one after each change, the bare one as well. A change is timed from the end
+of the one before to the end of that checkpoint, so that a writer that does not get to run is seen,
+and that beside the bare loop stands how many rounds of the event loop a change takes.
 
 A turn begins when all callers have arrived, who wait by taking checkpoints, and lasts until the
 budget of calls is used up.
@@ -124,9 +126,13 @@ class Crowd:
     async def _write(self) -> None:
         _, join, leave = self._subject
         await self._arrive()
-        while len(self._counts) < self._callers:
+        previous = self._began
+        while True:
             for change in (join, leave):
-                began = perf_counter()
                 await change()
                 await self._pause()
-                self._changes.append(perf_counter() - began)
+                now = perf_counter()
+                self._changes.append(now - previous)
+                previous = now
+            if len(self._counts) == self._callers:
+                return

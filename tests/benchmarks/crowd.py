@@ -71,7 +71,7 @@ def figures(
 
 
 class Subject(NamedTuple):
-    """Something to call, and to change by ``join`` and ``leave`` in turn; all async, or all sync."""
+    """Something to call, and to change by ``join`` and ``leave`` in turn; all async or all sync."""
 
     call: Callable[[Any, Any], Any]
     join: Callable[[], Any]

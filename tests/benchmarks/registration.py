@@ -143,7 +143,7 @@ async def measurements(effort: Effort) -> AsyncIterator[Measurement]:
             for one in await measure(pair_experiment(variant, size), effort):
                 yield one
     for size in (effort.scaled(1000), effort.scaled(10_000)):
-        names = [one for one in REGISTRIES if one not in SLOW or size <= 1000]
+        names = taking_part_in_bulk(size)
         taken = await take_turns(
             {name: partial(bulk_seconds, name, size) for name in names}, effort.at_most(5).rounds
         )
@@ -176,6 +176,11 @@ def _make_run(
 ) -> Callable[[int], object]:
     signal = registry.fill(present)
     return make_run(statement, signal=signal, event=EVENT, data=DATA, **names)
+
+
+def taking_part_in_bulk(number: int) -> list[str]:
+    """Say who registers so many one by one."""
+    return [one for one in REGISTRIES if one not in SLOW or number <= 1000]
 
 
 async def bulk_seconds(name: str, number: int) -> float:

@@ -71,6 +71,7 @@ class Storm:
         self._budget = repeat(None, self._calls)  # which threads may share
         self._counts: list[int] = []
         self._changes: list[float] = []
+        self._ends: list[float] = []
         threads = [Thread(target=self._call) for _ in range(self._callers)]
         if self._is_written:
             threads.append(Thread(target=self._write))
@@ -80,7 +81,7 @@ class Storm:
                 one.start()
             for one in threads:
                 one.join()
-        return Turn(self._ended - self._began, self._counts, self._changes)
+        return Turn(max(self._ends) - self._began, self._counts, self._changes)
 
     def _begin(self) -> None:
         self._began = perf_counter()
@@ -92,14 +93,18 @@ class Storm:
         for _ in self._budget:
             call(event, data)
             count += 1
-        self._ended = perf_counter()
+        self._ends.append(perf_counter())
         self._counts.append(count)
 
     def _write(self) -> None:
         _, join, leave = self._subject
         self._start.wait()
-        while len(self._counts) < self._callers:
+        previous = self._began
+        while True:
             for change in (join, leave):
-                began = perf_counter()
                 change()
-                self._changes.append(perf_counter() - began)
+                now = perf_counter()
+                self._changes.append(now - previous)
+                previous = now
+            if len(self._counts) == self._callers:
+                return
