@@ -35,7 +35,7 @@ from .benchmarks.subjects import (
     make_chain,
     on_backend,
 )
-from .benchmarks.targets import Target, judge, to_bare, to_best_peer, to_peer, to_size
+from .benchmarks.targets import Target, judge, to_bare, to_best_peer, to_itself, to_peer
 from .flavours import maybe_await
 
 pytestmark = pytest.mark.anyio
@@ -58,9 +58,12 @@ def run_benchmark(*arguments: str, **environment: str) -> subprocess.CompletedPr
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
     """What a tiny run of everything prints, and its JSON; a warning of ours would end it."""
-    path = tmp_path_factory.mktemp("bench") / "new" / "results.json"
-    done = run_benchmark("--smoke", "--processes", "2", "--json", str(path), PYTHONWARNINGS="error")
+    there = tmp_path_factory.mktemp("bench")
+    path = there / "new" / "results.json"
+    options = ["--smoke", "--processes", "2", "--json", str(path), "--plots", str(there)]
+    done = run_benchmark(*options, PYTHONWARNINGS="error")
     assert done.returncode == 0, done.stderr
+    assert list(there.glob("*.svg"))
     return done.stdout, json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -138,8 +141,20 @@ def test_a_section_that_is_not_there_is_one_clear_error() -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_every_target_is_about_a_section_there_is() -> None:
-    assert {one.section for one in targets.targets()} <= {*NAMES}
+def test_every_target_is_about_something_that_is_measured_at_some_size(
+    smoke: tuple[str, dict[str, Any]],
+) -> None:
+    found = {(one["section"], one["variant"], one["candidate"]) for one in smoke[1]["measurements"]}
+    for target in targets.targets():
+        assert {*target.candidates} == {
+            candidate
+            for section, variant, candidate in found
+            if section == target.section
+            if target.variants is None or variant in target.variants
+            if candidate in target.candidates
+        }
+        for variant in target.variants or ():
+            assert (target.section, variant, target.candidates[0]) in found
 
 
 # What is timed.
@@ -351,11 +366,11 @@ def test_a_peer_is_compared_with_by_its_name() -> None:
     assert verdict(target, *figures) == (1.5, False)
 
 
-def test_a_cost_is_compared_with_that_at_another_size() -> None:
-    target = to_be_judged(to_size(1))
-    small = [measured(BARE, 5.0, size=1), measured("Raw", 10.0, size=1)]
-    figures = [measured(BARE, 5.0), measured("Raw", 15.0)]
-    assert verdict(target, *small, *figures) == (1.5, False)
+def test_a_flavour_is_compared_with_itself_alone_which_is_no_peer() -> None:
+    target = to_be_judged(to_itself("alone"))
+    figures = [measured("Raw", 3.0), measured("Raw, alone", 2.0), measured("pyee", 4.0)]
+    assert verdict(target, *figures) == (1.5, False)
+    assert verdict(to_be_judged(to_best_peer), *figures) == (0.75, True)
 
 
 def test_a_bound_on_the_value_itself_is_judged_by_the_value() -> None:

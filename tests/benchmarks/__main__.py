@@ -14,6 +14,7 @@ from rich.console import Console
 from .measure import SMOKE, Effort, Measurement
 from .process import Settings
 from .report import in_order, merge, tables, to_json, verdicts_table
+from .results import from_json
 from .sections import SECTIONS, names
 from .targets import judge, targets
 
@@ -28,8 +29,14 @@ WIDTH = 150  # of the tables where the output is no terminal
 @click.option("--only", multiple=True, type=click.Choice(NAMES), help="May be given repeatedly.")
 @click.option("--smoke", is_flag=True, help="See whether it runs; the figures mean nothing.")
 @click.option("--json", "path", type=click.Path(dir_okay=False, writable=True, path_type=Path))
+@click.option("--plots", type=click.Path(file_okay=False, path_type=Path), help="Draw into DIR.")
 def main(
-    processes: int, rounds: int, only: tuple[str, ...], smoke: bool, path: Path | None
+    processes: int,
+    rounds: int,
+    only: tuple[str, ...],
+    smoke: bool,
+    path: Path | None,
+    plots: Path | None,
 ) -> None:
     """Measure Tocsin beside bare loops and its peers, and judge the targets.
 
@@ -47,8 +54,12 @@ def main(
     for title, table in [*tables(figures), ("Targets", verdicts_table(verdicts))]:
         console.print(title, style="bold", highlight=False)
         console.print(table)
+    result = to_json(figures, processes=processes, rounds=rounds, verdicts=verdicts)
+    if plots is not None:
+        from .plots import draw_all  # its library is slow to import
+
+        draw_all(from_json(result), plots)
     if path is not None:
-        result = to_json(figures, processes=processes, rounds=rounds, verdicts=verdicts)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
