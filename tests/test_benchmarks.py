@@ -427,6 +427,11 @@ def test_the_table_has_values_where_there_is_no_bare_loop() -> None:
     assert cells(figures)[1] == ["2 us (2.00)", "1 us"]
 
 
+def test_the_table_has_values_for_what_is_no_time() -> None:
+    memory = figure("Raw", 17.0, value=142.0)._replace(unit="bytes")
+    assert cells([memory])[1] == ["142 bytes"]
+
+
 def test_figures_are_reported_in_one_order_however_they_were_measured() -> None:
     ordered = [
         figure(BARE, 1.0, section="b"),

@@ -167,8 +167,8 @@ def _rank(figure: Figure) -> tuple[int, float]:
 
 
 def _cell(figure: Figure, all_: Sequence[Figure]) -> str:
-    """Give the ratio to bare, or else the value; for Tocsin, with its ratio to the best peer."""
-    if figure.ratio is None or figure.candidate == BARE:
+    """Give a time's ratio to bare, else the value; for Tocsin with the ratio to the best peer."""
+    if figure.ratio is None or figure.candidate == BARE or figure.unit != "s":
         text = quantity(figure.value, figure.unit)
     else:
         text = f"{figure.ratio:.2f}"
@@ -196,8 +196,8 @@ def verdicts_table(verdicts: Iterable[Verdict]) -> Table:
     table.add_column()
     table.add_column("the worst was")
     for one in verdicts:
-        seen = "-" if one.seen is None else f"{one.seen:.3g}"
-        table.add_row(one.target, f"{one.aim:.3g}", seen, judgement(one), one.by or "")
+        seen = "-" if one.seen is None else f"{one.seen:.4g}"
+        table.add_row(one.target, f"{one.aim:.4g}", seen, judgement(one), one.by or "")
     return table
 
 
