@@ -2,13 +2,21 @@
 PYTHON ?= $(shell for python in python3 python3.11 python3.12 python3.13 python; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& { echo "$$python"; break; }; done)
+# The benchmark on a Python that was asked for has an environment of its own, so that .venv stays.
+ifneq ($(filter bench bench-%,$(MAKECMDGOALS)),)
+ifneq ($(origin PYTHON),file)
+VENV ?= .venv-$(shell "$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+endif
+endif
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+BASE ?= HEAD
+RESULTS ?= build/benchmark$(VENV:.venv%=%).json
 # Pyright asks the first python on the PATH where packages are; its --verifytypes reads no other option.
 IN_VENV = PATH="$$(cd "$(BIN)" && pwd):$$PATH"
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint bench bench-compare bench-plots clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -25,6 +33,19 @@ lint: $(VENV)/.linted
 	$(IN_VENV) pyright
 	$(IN_VENV) pyright --ignoreexternal --verifytypes tocsin
 	"$(BIN)/lint-imports"
+
+# ARGS="--only 'sync dispatch'" for less of it; --help tells more.
+bench: $(STAMP)
+	"$(BIN)/python" -m tests.benchmarks --json "$(RESULTS)" $(ARGS)
+
+# What has become dearer since BASE, a revision; status 1 when something has.
+bench-compare: $(STAMP)
+	"$(BIN)/python" -m tests.benchmarks.compare $(ARGS) -- "$(BASE)"
+
+# The plots and the tables of the documentation, from what make bench has found on each Python.
+bench-plots: $(STAMP)
+	"$(BIN)/python" -m tests.benchmarks.plots build/benchmark*.json \
+		--plots docs/explanation/images --page docs/explanation/performance.md
 
 $(STAMP): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; say make PYTHON=..." >&2; exit 1; }

@@ -36,7 +36,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 NOT_RUN = {
     "README.md": 2,
-    "CONTRIBUTING.md": 4,
+    "CONTRIBUTING.md": 6,
     "docs/how-to/web.md": 1,
     "docs/how-to/plugins.md": 1,
     "docs/index.md": 1,

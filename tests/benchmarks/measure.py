@@ -11,12 +11,16 @@ from __future__ import annotations
 import gc
 import random
 import statistics
+from contextlib import contextmanager
+from functools import partial
 from inspect import isawaitable
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+
+TakenT = TypeVar("TakenT")
 
 
 BARE = "bare"
@@ -52,6 +56,7 @@ class Measurement(NamedTuple):
     size: int
     candidate: str
     value: float
+    """The less, the better."""
     unit: str
     """``s`` for one turn of the work, ``bytes``..."""
 
@@ -64,6 +69,20 @@ class Effort(NamedTuple):
     """How long one candidate's turn in one round lasts, about."""
     sizes: tuple[int, ...] = (0, 1, 3, 10, 100, 1000)
     """The numbers of subscribers at which dispatch and registration are measured."""
+    scale: float = 1.0
+    """What a section's own numbers (of blocks, of callers, of calls) are multiplied with."""
+
+    def scaled(self, number: int) -> int:
+        """Give a section's own number at this effort, 1 at least."""
+        return max(1, round(number * self.scale))
+
+    def at_most(self, rounds: int) -> Effort:
+        """Give the same with fewer rounds, for experiments whose turns take long."""
+        return self._replace(rounds=min(self.rounds, rounds))
+
+
+SMOKE = Effort(rounds=1, seconds=0.00001, sizes=(0, 1, 3), scale=0.01)
+"""Enough to see that everything runs; its figures mean nothing."""
 
 
 def make_run(statement: str, **names: object) -> Callable[[int], object]:
@@ -82,36 +101,65 @@ def make_run(statement: str, **names: object) -> Callable[[int], object]:
 async def measure(experiment: Experiment, effort: Effort) -> list[Measurement]:
     """Time every candidate of an experiment."""
     turns = {one.name: await _calibrate(one, effort.seconds) for one in experiment.candidates}
-    times: dict[str, list[float]] = {name: [] for name in turns}
-    order = list(experiment.candidates)
-    for _ in range(effort.rounds):
-        random.shuffle(order)
-        for one in order:
-            times[one.name].append(await _time(one, turns[one.name]) / turns[one.name])
+
+    async def take(one: Candidate) -> float:
+        return await time_of(one, turns[one.name]) / turns[one.name]
+
+    times = await take_turns(
+        {one.name: partial(take, one) for one in experiment.candidates}, effort.rounds
+    )
     return [
         Measurement(*experiment[:3], name, lower_quartile(found), "s")
         for name, found in times.items()
     ]
 
 
+async def take_turns(
+    takes: Mapping[str, Callable[[], Awaitable[TakenT]]], rounds: int
+) -> dict[str, list[TakenT]]:
+    """Let everybody take one turn in each round, in another order each; give what came of it."""
+    taken: dict[str, list[TakenT]] = {name: [] for name in takes}
+    order = list(takes)
+    for _ in range(rounds):
+        random.shuffle(order)
+        for name in order:
+            taken[name].append(await takes[name]())
+    return taken
+
+
 async def _calibrate(candidate: Candidate, seconds: float) -> int:
-    """Find how often the work is to be done in one turn; warms the code up besides."""
+    """Find how often the work is to be done in one turn; warms the code up besides.
+
+    The better of two tries counts: where the first call imports something, or the machine is busy
+    for a moment, one try would make the turns of all rounds far too short.
+    """
+
+    async def try_twice(turns: int) -> float:
+        return min(await time_of(candidate, turns), await time_of(candidate, turns))
+
     turns = 1
-    while (spent := await _time(candidate, turns)) < seconds / 2:
+    while (spent := await try_twice(turns)) < seconds / 2:
         turns = max(turns * 2, int(turns * seconds / max(spent, 1e-9) / 2))
     return max(1, int(turns * seconds / spent))
 
 
-async def _time(candidate: Candidate, turns: int) -> float:
+async def time_of(candidate: Candidate, turns: int) -> float:
     """Give how long the work takes so many times, in seconds, without the garbage collector's."""
-    gc.collect(0)
-    gc.disable()
-    try:
+    with undisturbed():
         started = perf_counter()
         made = candidate.run(turns)
         if isawaitable(made):
             await made
         return perf_counter() - started
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Keep the garbage collector off."""
+    gc.collect(0)
+    gc.disable()
+    try:
+        yield
     finally:
         gc.enable()
 

@@ -1,0 +1,77 @@
+"""What a call costs, in bytecode instructions: exact, so it may be a test where a time may not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from .benchmarks.instructions import instructions_of
+from .benchmarks.measure import Candidate, make_run
+from .benchmarks.subjects import (
+    FLAVOURS,
+    VARIANTS,
+    make_bare,
+    make_bare_async,
+    make_bare_over_sync,
+    make_callbacks,
+    make_chain,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytestmark = pytest.mark.anyio
+
+ASYNC = ("Blocking", "SRCU")
+WAYS = [*((flavour, False) for flavour in FLAVOURS), *((flavour, True) for flavour in ASYNC)]
+
+# How many instructions more than in the bare loop a further subscriber may cost. None where it
+# answers None; else the walk looks at what kind of a result that is, which takes 8 on Python 3.11.
+FURTHER = {"None": 0, "OK": 8, "0": 8, "bound methods": 0}
+
+
+async def cost(statement: str, **names: Any) -> float:
+    return await instructions_of(Candidate("", make_run(statement, **names)))
+
+
+async def cost_of_call(chain: Any) -> float:
+    wait = "await " if type(chain) in {FLAVOURS[name] for name in ASYNC} else ""
+    return await cost(f"{wait}chain.call('event', None)", chain=chain)
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+async def test_a_call_costs_the_same_however_many_are_not_interested(flavour: str) -> None:
+    async def with_others(number: int) -> float:
+        chain = make_chain(flavour, make_callbacks(3), events="event")
+        for callback in make_callbacks(number):
+            chain.register_nowait(callback, events="other")
+        return await cost_of_call(chain)
+
+    assert await with_others(1) == await with_others(1000)
+
+
+@pytest.mark.parametrize(("flavour", "is_async"), WAYS)
+@pytest.mark.parametrize("variant", VARIANTS, ids=[one.name for one in VARIANTS])
+async def test_a_further_subscriber_costs_little_more_than_in_a_bare_loop(
+    flavour: str, is_async: bool, variant: Any
+) -> None:
+    make: Callable[[Any], Any] = make_bare_over_sync if flavour in ASYNC else make_bare
+    make = make_bare_async if is_async else make
+    wait = "await " if flavour in ASYNC else ""
+
+    async def costs(number: int) -> tuple[float, float]:
+        callbacks = make_callbacks(number, variant, is_async=is_async)
+        bare = await cost(f"{wait}bare('event', None)", bare=make(callbacks))
+        return await cost_of_call(make_chain(flavour, callbacks)), bare
+
+    (ours, bare), (ours_then, bare_then) = await costs(10), await costs(11)
+    assert bare < bare_then
+    assert ours_then - ours <= bare_then - bare + FURTHER[variant.name]
+
+
+async def test_a_count_is_exact_and_grows_with_each_instruction() -> None:
+    short, long = make_callbacks(2), make_callbacks(1, body="event is data")
+    counts = [await cost("f(1, 2)", f=one) for one in (*short, *long)]
+    assert counts[0] == counts[1]
+    assert counts[0] < counts[2] <= counts[0] + 4  # two loads, a comparison, a pop
