@@ -410,18 +410,17 @@ async def test_a_scope_that_closes_in_the_middle_of_a_registration_leaves_nothin
 @every_flavour
 async def test_of_two_that_unregister_at_once_one_is_told(flavour: Any) -> None:
     class Raced(flavour):  # type: ignore[misc]
-        """Somebody else unregisters between the check and the edit."""
+        """Somebody else unregisters before the edit."""
 
-        def _require(self, block: Any) -> None:
-            super()._require(block)
+        def _edit(self, *arguments: Any, **more: Any) -> Any:
             if races:
-                races.pop()
-                self.unregister_nosync(block)
+                self.unregister_nosync(races.pop())
+            return super()._edit(*arguments, **more)
 
     rig = Rig(Raced)
-    races: list[None] = []
+    races: list[Any] = []
     block = await rig.add("b")
-    races.append(None)
+    races.append(block)
     with pytest.raises(NotRegisteredError):
         rig.chain.unregister_nosync(block)
     assert block.chain is None

@@ -291,10 +291,11 @@ def test_a_handler_that_registers_in_the_middle_of_a_write_loses_no_block(
     def handler() -> None:
         by_handler.append(chain.register(nothing, name="by_handler"))
 
-    def interrupted(edit: Callable[..., None]) -> Callable[..., None]:
-        def run(table: Table, *arguments: Any) -> None:
-            edit(table, *arguments)
+    def interrupted(edit: Callable[..., Any]) -> Callable[..., Any]:
+        def run(table: Table, *arguments: Any) -> Any:
+            result = edit(table, *arguments)
             interrupt()
+            return result
 
         return run
 

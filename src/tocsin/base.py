@@ -22,7 +22,7 @@ from .errors import (
     OrderConflictError,
     PriorityInUseError,
 )
-from .options import BlockOptions, check_options
+from .options import PLAIN_SYNC, BlockOptions, check_options
 from .scopes import Scope, ambient_scope
 from .slots import arm, make_slot
 
@@ -43,8 +43,8 @@ class Claim(NamedTuple):
     block: AnyBlock
     scope: Scope | None
     """Who will own the block."""
-    filters: tuple[object, ...]
-    """The filter layers that were asked."""
+    table: Table
+    """The table whose filter was asked, and in which there is a place for the block."""
     admitted: bool
     unique_priority: bool
 
@@ -62,7 +62,8 @@ class Chain(Admission[EventT, DataT]):
         except (InvalidTypeError, InvalidValueError) as error:
             error.args = (f"chain {self._name!r}: {error}",)
             raise
-        self._check_allowed(block)
+        if block._nb_rest is not PLAIN_SYNC:
+            self._check_allowed(block)
         return block
 
     def _check_allowed(self, block: AnyBlock) -> None:
@@ -70,7 +71,8 @@ class Chain(Admission[EventT, DataT]):
 
     def _begin(self, block: AnyBlock, *, unique_priority: bool) -> Claim:
         """Claim a block for this chain, or say why not."""
-        check_bool(unique_priority, f"chain {self._name!r}: unique_priority")
+        if unique_priority is not False:
+            check_bool(unique_priority, f"chain {self._name!r}: unique_priority")
         scope, me = ambient_scope(), self._me
         if block._nb_chain is None:
             block._nb_chain = me  # no call since the test: of two threads, one claims it
@@ -78,8 +80,8 @@ class Chain(Admission[EventT, DataT]):
             self._refuse_claimed(block, unique_priority=unique_priority)
         try:
             table = self._table
-            claim = Claim(block, scope, table.filters, table.admits(block), unique_priority)
-            self._check_place(table, claim)
+            claim = Claim(block, scope, table, table.admits(block), unique_priority)
+            self._check_place(table, block, alone=claim.admitted and unique_priority)
         except BaseException:
             block._nb_chain = None
             raise
@@ -108,37 +110,39 @@ class Chain(Admission[EventT, DataT]):
             block=block,
         )
 
-    def _check_place(self, table: Table, claim: Claim) -> None:
+    def _check_place(self, table: Table, block: AnyBlock, *, alone: bool) -> None:
         """Raise when there is no place for the block in the order (D1).
 
         Others that are parked count too, so that whom a filter admits later always has a place. A
-        priority it wants alone must not be that of another active block, if it is going to be.
+        priority that it wants ``alone`` must not be that of another active block.
         """
-        conflict = table.conflict_of(claim.block)
+        conflict = table.conflict_of(block)
         if conflict is not None:
             raise OrderConflictError(
-                f"block {claim.block.name!r} cannot be registered on chain {self._name!r}: "
+                f"block {block.name!r} cannot be registered on chain {self._name!r}: "
                 f"{conflict.reason}",
                 chain=self._me,
-                block=claim.block,
+                block=block,
                 blocks=conflict.blocks,
             )
-        if claim.admitted and claim.unique_priority:
-            peer = table.first_of_priority(claim.block.priority)
-            if peer is not None:
-                raise self._priority_in_use(claim.block, peer)
+        peer = table.first_of_priority(block.priority) if alone else None
+        if peer is not None:
+            raise self._priority_in_use(block, peer)
 
     def _join(self, claim: Claim) -> None:
         """Put a claimed block on the chain."""
-        block, scope, filters = claim.block, claim.scope, claim.filters
+        block, scope, seen, admitted, unique_priority = claim
         arm(block)
 
         def add(draft: Table) -> None:
-            # The filter is asked once, unless it was replaced meanwhile.
-            admitted = claim.admitted if draft.filters is filters else draft.admits(block)
-            if admitted and self._replay is not None and not claim.admitted:
-                raise UnheardError
-            self._check_place(draft, claim._replace(admitted=admitted))
+            nonlocal admitted
+            # Filter and place have been looked at, but something may have changed since.
+            if draft.filters is not seen.filters:
+                admitted = draft.admits(block)
+                if admitted and self._replay is not None and not claim.admitted:
+                    raise UnheardError
+            if not draft.is_like(seen):
+                self._check_place(draft, block, alone=admitted and unique_priority)
             block._nb_sequence = next(self._sequence)
             if admitted:
                 block._nb_slot = make_slot(block, self._take_off)
@@ -146,8 +150,8 @@ class Chain(Admission[EventT, DataT]):
             else:
                 draft.park(block)
 
-        table = self._edit(add)
-        self._tell("parked" if table.is_parked(block) else "registered", (block,))
+        if self._edit(add).observers:
+            self._tell("registered" if admitted else "parked", (block,))
         if scope is not None:
             try:
                 scope.adopt(block)

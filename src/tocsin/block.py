@@ -16,7 +16,8 @@ from .checks import check_bool
 from .errors import InvalidTypeError
 from .options import (
     NOBODY,
-    PLAIN,
+    PLAIN_ASYNC,
+    PLAIN_SYNC,
     check_name,
     check_options,
     check_priority,
@@ -111,10 +112,10 @@ class NotifierBlock(Generic[EventT_contra, DataT_contra, ResultT_co]):
             )
         if name is not None:
             check_name(name)
-        check_priority(priority, self.name)
+        check_priority(priority, self)
         is_plain = events is None and timeout is None and once is False and thread is False
         if is_plain and before is NOBODY and after is NOBODY:
-            self._nb_rest = PLAIN[is_async]
+            self._nb_rest = PLAIN_ASYNC if is_async else PLAIN_SYNC
         else:
             names = (self.name, self.qualified_name)
             self._nb_rest = make_rest(names, events, once, before, after, timeout, thread, is_async)

@@ -6,7 +6,7 @@ Nothing here imports ``inspect``, so that importing Tocsin stays cheap.
 from __future__ import annotations
 
 import functools
-from types import CodeType, CoroutineType
+from types import CodeType, CoroutineType, FunctionType
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def is_async_callable(callback: Callable[..., object]) -> bool:
     # inspect.markcoroutinefunction() leaves a bare object; a mock has anything, but no such thing.
     if type(getattr(callback, "_is_coroutine_marker", None)) is object:
         return True
-    function, _ = _function_of(callback)
+    function = callback if type(callback) is FunctionType else _function_of(callback)[0]
     flags = getattr(getattr(function, "__code__", None), "co_flags", 0)
     return bool(flags & (_COROUTINE | _ITERABLE_COROUTINE))
 
@@ -68,10 +68,21 @@ def _function_of(callback: object) -> tuple[object, int]:
     return function, int(function is not callback)
 
 
+def _takes_just(code: CodeType, number: int) -> bool:
+    """Say whether this is nearly every callback's code, for which nothing else has to be asked."""
+    return (
+        code.co_argcount == number
+        and not code.co_kwonlyargcount
+        and not code.co_flags & (_GENERATOR | _ASYNC_GENERATOR)
+    )
+
+
 def why_not_callable(
     callback: object, name: str = "callback", takes: Sequence[str] = ("event", "data")
 ) -> str | None:
     """Say why something plainly cannot be called with what it has to take, or ``None``."""
+    if type(callback) is FunctionType and _takes_just(callback.__code__, len(takes)):
+        return None
     found = _code_of(callback)
     if found is None:
         return None

@@ -76,12 +76,12 @@ class AtomicChain(SyncChain[EventT, DataT], Streaming[EventT, DataT]):
     def _set_up(self) -> None:
         self._lock = RLock()  # a signal handler may write in the middle of a write
 
-    def _show(self, table: Table, items: Snapshot) -> None:
+    def _offer(self, table: Table, items: Snapshot) -> None:
         # A walk does not wait for a writer; what it made, it then has for itself.
         lock: Any = self._lock
         if lock.acquire(blocking=False):
             try:
-                super()._show(table, items)
+                self._show(table, items)
             finally:
                 lock.release()
 

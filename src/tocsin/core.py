@@ -181,12 +181,10 @@ class Core(Generic[EventT, DataT]):
                 if self._table is old:
                     self._table = new
                     break
-            self._show(new, CLOSED)  # a snapshot that no walk holds is gone with it
-            del old
-            if gone:
-                for items in self._walked:
-                    for block in gone:
-                        items.blank(block)
+            self._show(new, CLOSED)
+            del old  # a snapshot that no walk holds is gone with it
+            for block in gone:
+                self._walked.blank(block)
         return new
 
     # Reading: what a walk goes through is made by the first that needs it.
@@ -212,8 +210,12 @@ class Core(Generic[EventT, DataT]):
             if self._table is table:
                 if items is not shown:
                     shown.open(key, items)
-                self._show(table, shown)
+                self._offer(table, shown)
                 return items
+
+    def _offer(self, table: Table, items: Snapshot) -> None:
+        """Let later walks see what a call has made."""
+        self._show(table, items)
 
     def _show(self, table: Table, items: Snapshot) -> None:
         """Let walks see what a table leads to, if it is the present one."""
@@ -295,19 +297,20 @@ class Core(Generic[EventT, DataT]):
 
     def _remove(self, block: AnyBlock) -> None:
         """Take a block off: never entered again when this returns, without waiting (D3)."""
-        self._require(block)
+        if not isinstance(block, NotifierBlock):  # pyright: ignore[reportUnnecessaryIsInstance]
+            self._require(block)
 
         def discard(draft: Table) -> None:
-            if not draft.has(block):
+            if not draft.discard(block):
                 raise self._not_registered(block)
-            draft.discard(block)
 
-        self._edit(discard, gone=(block,))
+        table = self._edit(discard, gone=(block,))
         block._nb_chain = block._nb_slot = None
         block._nb_left()
-        if block.owner is not None:
-            block.owner.left(block, self._me)
-        self._tell("unregistered", (block,))
+        if block._nb_owner is not None:
+            block._nb_owner.left(block, self._me)
+        if table.observers:
+            self._tell("unregistered", (block,))
 
     if TYPE_CHECKING:  # said by each flavour
 

@@ -16,9 +16,12 @@ from .errors import InvalidTypeError, InvalidValueError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .protocol import Named
+
 __all__ = [
     "NOBODY",
-    "PLAIN",
+    "PLAIN_ASYNC",
+    "PLAIN_SYNC",
     "BlockOptions",
     "Rest",
     "check_name",
@@ -86,10 +89,10 @@ class Rest(NamedTuple):
             raise InvalidValueError(f"block {name!r}: a timeout needs an async callback")
 
 
-PLAIN = {
-    kind: Rest(None, once=False, timeout=None, thread=False, is_async=kind)
-    for kind in (False, True)
-}
+PLAIN_SYNC, PLAIN_ASYNC = (
+    Rest(None, once=False, timeout=None, thread=False, is_async=kind) for kind in (False, True)
+)
+"""What nearly all blocks share."""
 
 
 def make_rest(
@@ -119,6 +122,8 @@ def make_rest(
 
 def check_options(target: Callable[..., object], options: BlockOptions) -> None:
     """Raise `TypeError` when there is an option that blocks do not have."""
+    if not options:
+        return
     unknown = options.keys() - BlockOptions.__annotations__.keys()
     if unknown:
         raise InvalidTypeError(
@@ -138,19 +143,19 @@ def check_name(name: object) -> None:
         )
 
 
-def check_priority(priority: object, name: str) -> None:
-    """Raise unless ``priority`` can be that of the block ``name``.
+def check_priority(priority: object, block: Named) -> None:
+    """Raise unless ``priority`` can be that of the block.
 
     `InvalidTypeError` or `InvalidValueError`.
     """
     if not isinstance(priority, int) or isinstance(priority, bool):
         raise InvalidTypeError(
-            f"the priority of block {name!r} must be an int, not {type(priority).__name__}"
+            f"the priority of block {block.name!r} must be an int, not {type(priority).__name__}"
         )
     if priority.bit_length() > _PRIORITY_BITS:
         raise InvalidValueError(
-            f"the priority of block {name!r} is out of bounds, which are 2**{_PRIORITY_BITS} and "
-            f"-2**{_PRIORITY_BITS}; anything between them will do"
+            f"the priority of block {block.name!r} is out of bounds, which are "
+            f"2**{_PRIORITY_BITS} and -2**{_PRIORITY_BITS}; anything between them will do"
         )
 
 

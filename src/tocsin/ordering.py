@@ -55,9 +55,10 @@ def _order(block: AnyBlock) -> tuple[int, int]:
 
 def place_for(block: AnyBlock, blocks: list[AnyBlock]) -> int:
     """Give the index at which the block stands, or would stand."""
-    if not blocks or _order(blocks[-1]) < _order(block):
+    own = _order(block)
+    if not blocks or _order(blocks[-1]) < own:
         return len(blocks)
-    return bisect_left(blocks, _order(block), key=_order)
+    return bisect_left(blocks, own, key=_order)
 
 
 def find(block: AnyBlock, blocks: list[AnyBlock]) -> int:
@@ -66,12 +67,20 @@ def find(block: AnyBlock, blocks: list[AnyBlock]) -> int:
     Bisection may miss it, or be led astray, where somebody asks for another order, and in an older
     list by a block that was registered again since: then it is searched one by one.
     """
-    if blocks and blocks[-1] is block:
-        return len(blocks) - 1
-    place = place_for(block, blocks)
-    if place < len(blocks) and blocks[place] is block:
+    place = find_sorted(block, blocks)
+    if place >= 0:
         return place
     return next((index for index, one in enumerate(blocks) if one is block), -1)
+
+
+def find_sorted(block: AnyBlock, blocks: list[AnyBlock]) -> int:
+    """Give the index of the block in a list that is sorted, or -1."""
+    if not blocks:
+        return -1
+    if blocks[-1] is block:
+        return len(blocks) - 1
+    place = place_for(block, blocks)
+    return place if place < len(blocks) and blocks[place] is block else -1
 
 
 def asks(block: AnyBlock) -> bool:
@@ -81,8 +90,10 @@ def asks(block: AnyBlock) -> bool:
 
 def is_involved(block: AnyBlock, asking: Sequence[AnyBlock]) -> bool:
     """Say whether the order of others may depend on the block: it asks, or is asked about."""
-    if asks(block) or not asking:  # the latter nearly always
-        return asks(block)
+    if asks(block):
+        return True
+    if not asking:  # nearly always
+        return False
     own = _names_of(block)
     return any(not own.isdisjoint((*one.before, *one.after)) for one in asking)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .ancestry import HOP, Hop
 from .callables import is_async_callable
-from .options import PLAIN
+from .options import PLAIN_SYNC
 from .view import Leavable, Skipped
 
 if TYPE_CHECKING:
@@ -20,15 +20,13 @@ if TYPE_CHECKING:
 
 __all__ = ["arm", "bare_slot", "make_slot"]
 
-_PLAIN_SYNC = PLAIN[False]
-
 
 def make_slot(block: AnyBlock, take_off: Callable[[AnyBlock], object]) -> Slot | None:
     """Make the slot for one registration of a block; ``None`` is its own `notifier_call`.
 
     A block that held that method would hold itself.
     """
-    if block._nb_rest is _PLAIN_SYNC:
+    if block._nb_rest is PLAIN_SYNC:
         return block._nb_callback
     slot, tickets = bare_slot(block), block._nb_rest.tickets
     if tickets is not None:
@@ -41,7 +39,7 @@ def arm(block: AnyBlock) -> None:
 
     A filter that parks the block and admits it again makes another slot, not another ticket.
     """
-    if block.once:
+    if block._nb_rest.once:
         block._nb_rest = block._nb_rest._replace(tickets=[None])
 
 

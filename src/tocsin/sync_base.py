@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ._typing import DataT, EventT
-from .ancestry import thread_walks, waits_for_us
+from .ancestry import thread_walks, waits_for_us, walks_below
 from .base import Chain
 from .checks import check_seconds
 from .errors import InvalidValueError
 from .report import ChainStatistics
-from .walk import SYNC_WALKS, SyncCalls
+from .walk import SYNC_WALKS, UNCOUNTED, SyncCalls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -71,6 +71,7 @@ class SyncChain(Chain[EventT, DataT], SyncCalls[EventT, DataT]):
         table = self._table
         running = len(thread_walks(self, SYNC_WALKS))
         running += sum(one.readers for one in self._walked)
+        running += sum(1 for _ in walks_below(self, UNCOUNTED))
         return ChainStatistics(len(table.members), len(table.parked), running, 0)
 
 

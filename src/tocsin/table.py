@@ -16,7 +16,7 @@ from bisect import bisect_left, bisect_right
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from .ordering import arrange, asks, conflict_of, find, is_involved, place_for
+from .ordering import arrange, asks, conflict_of, find, find_sorted, is_involved, place_for
 from .view import Snapshot, awaits
 
 if TYPE_CHECKING:
@@ -60,6 +60,14 @@ class Table:
         self.filters, self.observers = source.filters, source.observers
         self.awaiting, self.routed = source.awaiting, source.routed
 
+    def is_like(self, other: Table) -> bool:
+        """Say whether the two have the same blocks and filters."""
+        return (
+            self.members is other.members
+            and self.parked is other.parked
+            and self.filters is other.filters
+        )
+
     # What walks read.
 
     def view(self) -> Snapshot:
@@ -87,23 +95,27 @@ class Table:
         self._count(block, 1)
         if asks(block):
             self.asking = [*self.asking, block]
-        if is_involved(block, self.asking) or (self.asking and not self._is_latest(block)):
+        if self.asking and (is_involved(block, self.asking) or not self._is_latest(block)):
             self._arrange(block._nb_priority)
 
-    def discard(self, block: AnyBlock) -> None:
-        """Remove a block, be it active or parked."""
-        involved = is_involved(block, self.asking)
-        if asks(block):
-            self.asking = [one for one in self.asking if one is not block]
-        if self.is_parked(block):
+    def discard(self, block: AnyBlock) -> bool:
+        """Remove a block, be it active or parked; say whether it was there."""
+        place = self._place_of(block)
+        if place >= 0:
+            self.members = members = self.members.copy()
+            del members[place]
+            self._count(block, -1)
+        elif self.is_parked(block):
             self.parked = self.parked.copy()
             del self.parked[place_for(block, self.parked)]
-            return
-        self.members = members = self.members.copy()
-        del members[find(block, members)]
-        self._count(block, -1)
-        if involved:
-            self._arrange(block._nb_priority)
+        else:
+            return False
+        if self.asking:
+            involved = is_involved(block, self.asking)
+            self.asking = [one for one in self.asking if one is not block]
+            if involved and place >= 0:
+                self._arrange(block._nb_priority)
+        return True
 
     def park(self, block: AnyBlock) -> None:
         """Add a block that the filter leaves out."""
@@ -133,13 +145,15 @@ class Table:
 
     def is_active(self, block: AnyBlock) -> bool:
         """Say whether the block is one of the members."""
-        if self.asking:
-            return find(block, self.members) >= 0
-        return _stands_in(self.members, block)
+        return self._place_of(block) >= 0
+
+    def _place_of(self, block: AnyBlock) -> int:
+        """Give the index of the block among the members, or -1."""
+        return find(block, self.members) if self.asking else find_sorted(block, self.members)
 
     def is_parked(self, block: AnyBlock) -> bool:
         """Say whether the block is on the chain but left out."""
-        return _stands_in(self.parked, block)
+        return find_sorted(block, self.parked) >= 0
 
     def has(self, block: AnyBlock) -> bool:
         """Say whether the block is on the chain, active or parked."""
@@ -160,14 +174,7 @@ class Table:
 
     def admits(self, block: AnyBlock) -> bool:
         """Ask every layer of the filter."""
-        return all(layer is None or layer(block) for layer in self.filters)
-
-
-def _stands_in(blocks: list[AnyBlock], block: AnyBlock) -> bool:
-    """Say whether the block is in a sorted list."""
-    if not blocks:
-        return False
-    if blocks[-1] is block:
+        for layer in self.filters:  # noqa: SIM110 - a generator costs more than the loop
+            if layer is not None and not layer(block):
+                return False
         return True
-    place = place_for(block, blocks)
-    return place < len(blocks) and blocks[place] is block

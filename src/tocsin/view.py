@@ -238,3 +238,9 @@ class Walked:
             items = one()
             if items is not None:
                 yield items
+
+    def blank(self, block: AnyBlock) -> None:
+        """Make all walks that are under way skip a block from now on."""
+        if self._known:
+            for items in self:
+                items.blank(block)
