@@ -43,6 +43,7 @@ from .benchmarks.observers import (
     CALLS,
     CHAINS,
     TESTS,
+    Condition,
     SourceChangedError,
     compiled_anew,
     without_test,
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 
+VARIANTS = (observers.PLAIN, observers.IN_USE)
 MODULES: list[Any] = [concurrency, importing, observers, registration, routes, threads]
 
 
@@ -255,7 +257,7 @@ async def test_an_observed_chain_calls_the_same(
 
 
 @pytest.mark.parametrize("flavour", CHAINS)
-@pytest.mark.parametrize("variant", TESTS)
+@pytest.mark.parametrize("variant", VARIANTS)
 async def test_a_walk_without_the_test_calls_the_same(
     flavour: str, variant: str, calls: list[int]
 ) -> None:
@@ -274,12 +276,12 @@ class Told(Observer):
 
 
 @pytest.mark.parametrize("flavour", CHAINS)
-@pytest.mark.parametrize("variant", TESTS)
+@pytest.mark.parametrize("variant", VARIANTS)
 async def test_a_walk_without_the_test_tells_no_observer(flavour: str, variant: str) -> None:
     told = Told()
     for call, expected in (
         (compiled_anew(CALLS[flavour]), 1),
-        (without_test(CALLS[flavour], TESTS[variant]), 1),  # as many as before
+        (without_test(CALLS[flavour], TESTS[flavour][variant]), 1),  # as many as before
     ):
         chain = type("Chain", (CHAINS[flavour],), {"__slots__": (), "call": call})("c")
         chain.observe(told)
@@ -309,6 +311,9 @@ def walk(
 TEST = "    if items.special:\n        return 'special'\n"
 
 
+SPECIAL = Condition("items.special")
+
+
 class Special:
     special = True
 
@@ -317,8 +322,27 @@ class Special:
 def test_a_test_is_taken_out_with_what_stands_under_it(walk: ModuleType) -> None:
     assert walk.call(Special) == "special"
     assert compiled_anew(walk.call)(Special) == "special"
-    assert without_test(walk.call, frozenset({"special"}))(Special) == "end"
+    assert without_test(walk.call, SPECIAL)(Special) == "end"
     assert walk.call(Special) == "special"
+
+
+@pytest.mark.parametrize(
+    ("place", "left"), [(0, "special"), (1, "once")], ids=["the outer one", "the inner one"]
+)
+@pytest.mark.parametrize(
+    "walk",
+    [
+        "    if items.special:\n        if items.special:\n            return 'twice'\n"
+        "        return 'once'\n" + TEST
+    ],
+    indirect=True,
+    ids=["nested"],
+)
+def test_of_several_alike_the_one_that_was_meant_is_taken_out(
+    walk: ModuleType, place: int, left: str
+) -> None:
+    assert walk.call(Special) == "twice"
+    assert without_test(walk.call, Condition("items.special", place, 3))(Special) == left
 
 
 @pytest.mark.parametrize(
@@ -334,8 +358,10 @@ def test_a_test_is_taken_out_with_what_stands_under_it(walk: ModuleType) -> None
     ids=["none", "two", "else", "more", "another"],
 )
 def test_a_walk_that_is_written_otherwise_is_refused(walk: ModuleType, number: int) -> None:
-    with pytest.raises(SourceChangedError, match=f"call has {number} tests .* for special, not"):
-        without_test(walk.call, frozenset({"special"}))
+    with pytest.raises(
+        SourceChangedError, match=f"call has {number} tests `if items.special:`, not 1"
+    ):
+        without_test(walk.call, SPECIAL)
 
 
 @pytest.mark.parametrize("walk", [TEST], indirect=True)
@@ -343,7 +369,7 @@ def test_a_source_that_does_not_give_the_walk_is_refused(walk: ModuleType, tmp_p
     changed = "def call(items):\n    return items.special\n"
     (tmp_path / "walk_of_a_test.py").write_text(changed, encoding="utf-8")
     with pytest.raises(SourceChangedError, match="does not give its bytecode"):
-        without_test(walk.call, frozenset({"special"}))
+        without_test(walk.call, SPECIAL)
 
 
 # Crowds.

@@ -6,10 +6,13 @@ has them is compiled in the same way, into a subclass of its own: both get new c
 that of the unchanged source has to be the bytecode of the original. In this section *bare* is the
 walk without the test. Its two forms:
 
-- *plain*: a chain without ``events=`` tests once whether anything at all is special: observers,
-  routes, or async blocks on a sync chain. Without that test all three are gone, so the figure is
-  more than what observers cost.
-- *events= in use*: behind that test stands another, for observers alone.
+- *plain*: a chain without ``events=`` tests once whether what it shows is *guarded*: a change that
+  no call has seen yet, routes, observers, or async blocks on a sync chain. Without that test all of
+  these are gone, so the figure is more than what observers cost.
+- *events= in use*: behind that test stands another, whether the route is guarded in its turn: not
+  made yet, or observed.
+
+A walk without its test would not notice a change, so the chain is opened before it is measured.
 
 `without_test` raises `SourceChangedError` when the source no longer allows this; then the walk and
 this module are to be brought together again by hand.
@@ -22,7 +25,7 @@ import inspect
 import sys
 from itertools import product
 from types import CodeType, FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tocsin import AtomicChain, Observer, SrcuChain, StatisticsObserver
 from tocsin.walk import AsyncCalls, SyncCalls
@@ -41,11 +44,23 @@ BACKENDS = ("asyncio",)  # it is the same on both
 
 PLAIN, IN_USE = "plain", "events= in use"
 
-TESTS: dict[str, frozenset[str]] = {
-    PLAIN: frozenset({"special", "branches"}),
-    IN_USE: frozenset({"observers"}),
+
+class Condition(NamedTuple):
+    """A test in the source of a walk, an ``if`` without ``else``."""
+
+    text: str
+    """As it stands in the source."""
+    place: int = 0
+    """Which one it is, in the order of the source, among those of the same condition."""
+    number: int = 1
+    """How many there are."""
+
+
+TESTS: dict[str, dict[str, Condition]] = {
+    "Atomic": {PLAIN: Condition("items.mode", 0, 2), IN_USE: Condition("items.mode", 1, 2)},
+    "SRCU": {PLAIN: Condition("mode == GUARDED"), IN_USE: Condition("items.mode == GUARDED")},
 }
-"""By which attribute of the snapshot the test is recognised: that of a sync or an async walk."""
+"""The tests that are taken out, of each kind of walk in both forms."""
 
 
 class SourceChangedError(Exception):
@@ -71,7 +86,7 @@ async def measurements(effort: Effort) -> AsyncIterator[Measurement]:
         for variant in OBSERVERS:
             for one in await measure(attached(flavour, variant, size), effort):
                 yield one
-        for variant in TESTS:
+        for variant in TESTS[flavour]:
             for one in await measure(untested(flavour, variant, size), effort):
                 yield one
 
@@ -96,7 +111,7 @@ def untested(flavour: str, variant: str, size: int) -> Experiment:
     callbacks = _callbacks(flavour, size)
     candidates: list[Candidate] = []
     for name, call in (
-        (BARE, without_test(CALLS[flavour], TESTS[variant])),
+        (BARE, without_test(CALLS[flavour], TESTS[flavour][variant])),
         (flavour, compiled_anew(CALLS[flavour])),
     ):
         kind = type(flavour, (CHAINS[flavour],), {"__slots__": (), "call": call})
@@ -105,6 +120,7 @@ def untested(flavour: str, variant: str, size: int) -> Experiment:
             chain.register_nowait(one)
         if variant == IN_USE:
             chain.register_nowait(callbacks[0], events=["another"])
+        chain._open(EVENT)
         candidates.append(_candidate(name, flavour, chain.call))
     return Experiment(TEST, f"{_form(flavour)}, {variant}", size, candidates)
 
@@ -126,42 +142,42 @@ def _candidate(name: str, flavour: str, call: Callable[..., Any]) -> Candidate:
     return Candidate(name, make_run(statement, call=call, EVENT=EVENT, DATA=DATA))
 
 
-def without_test(function: Any, attributes: frozenset[str]) -> FunctionType:
-    """Give a function without its one ``if items.<attribute>:``, and without what stands under it.
+def without_test(function: Any, test: Condition) -> FunctionType:
+    """Give a function without that test, and without what stands under it.
 
-    Raises `SourceChangedError` when there is none such, or more than one, or an ``else`` with it.
+    Raises `SourceChangedError` when there are not as many such tests as it says.
     """
     compiled_anew(function)  # else we would compare with something else
     tree = _parse(function)
-    remover = _Remover(attributes)
-    remover.visit(_find_definition(tree, function))
-    if remover.removed != 1:
+    definition = _find_definition(tree, function)
+    found = _tests_of(definition, test.text)
+    if len(found) != test.number:
         raise SourceChangedError(
-            f"{function.__qualname__} has {remover.removed} tests `if items.<attribute>:` for "
-            f"{' or '.join(sorted(attributes))}, not one; see `TESTS` in {__name__}"
+            f"{function.__qualname__} has {len(found)} tests `if {test.text}:`, not "
+            f"{test.number}; see `TESTS` in {__name__}"
         )
+    _Remover(found[test.place]).visit(definition)
     return _compile(tree, function)
 
 
-class _Remover(ast.NodeTransformer):
-    """Removes every ``if items.<attribute>:`` that has no ``else``, and counts."""
+def _tests_of(definition: ast.AST, condition: str) -> list[ast.If]:
+    """Give every ``if`` of this condition without ``else``, in the order of the source."""
+    found = [
+        one
+        for one in ast.walk(definition)
+        if isinstance(one, ast.If) and ast.unparse(one.test) == condition and not one.orelse
+    ]
+    return sorted(found, key=lambda one: one.lineno)
 
-    def __init__(self, attributes: frozenset[str]) -> None:
-        self._attributes = attributes
-        self.removed = 0
+
+class _Remover(ast.NodeTransformer):
+    """Removes one ``if``."""
+
+    def __init__(self, test: ast.If) -> None:
+        self._test = test
 
     def visit_If(self, node: ast.If) -> ast.AST | None:
-        test = node.test
-        if (
-            isinstance(test, ast.Attribute)
-            and isinstance(test.value, ast.Name)
-            and test.value.id == "items"
-            and test.attr in self._attributes
-            and not node.orelse
-        ):
-            self.removed += 1
-            return None
-        return self.generic_visit(node)
+        return None if node is self._test else self.generic_visit(node)
 
 
 def compiled_anew(function: Any) -> FunctionType:
