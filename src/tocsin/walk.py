@@ -116,11 +116,11 @@ class SyncCalls(Generic[EventT, DataT]):
                 items = routes[event] if event in (routes := items.routes) else items.rest
             except TypeError:  # unhashable
                 items = CLOSED
-            if items.mode:
+            if items.mode or items.table.awaiting:  # also where nobody of this route awaits (D7)
                 items = self._select(event)
                 if items.observers:
                     return self._report(items, event, data, -1).result
-        result = failure = None
+        result = failure = call = None
         try:
             for call in items:
                 result = call(event, data)
@@ -133,6 +133,8 @@ class SyncCalls(Generic[EventT, DataT]):
             if type(result) in PLAIN_INTS:
                 return result  # type: ignore[no-any-return]
         except Exception as error:
+            if call is None:  # a signal handler's, before the first callback
+                raise
             if takes_note(self._errors, error, result):
                 note_failure(self, items, items.place_of(call), error)
                 raise
@@ -216,7 +218,7 @@ class AsyncCalls(Generic[EventT, DataT]):
                     items.readers += 1
                     return (await self._areport(items, event, data, -1)).result
             mode = items.mode
-        result = failure = None
+        result = failure = call = None
         if mode:  # one that cannot suspend need not be counted
             items.readers += 1
         try:
@@ -251,6 +253,8 @@ class AsyncCalls(Generic[EventT, DataT]):
                 if type(result) in PLAIN_INTS:
                     return result  # type: ignore[no-any-return]
             except Exception as error:
+                if call is None:  # as in SyncCalls.call
+                    raise
                 if takes_note(self._errors, error, result):
                     note_failure(self, items, items.place_of(call), error)
                     raise

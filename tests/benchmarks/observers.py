@@ -25,7 +25,7 @@ import inspect
 import sys
 from itertools import product
 from types import CodeType, FunctionType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from tocsin import AtomicChain, Observer, SrcuChain, StatisticsObserver
 from tocsin.walk import AsyncCalls, SyncCalls
@@ -44,23 +44,11 @@ BACKENDS = ("asyncio",)  # it is the same on both
 
 PLAIN, IN_USE = "plain", "events= in use"
 
-
-class Condition(NamedTuple):
-    """A test in the source of a walk, an ``if`` without ``else``."""
-
-    text: str
-    """As it stands in the source."""
-    place: int = 0
-    """Which one it is, in the order of the source, among those of the same condition."""
-    number: int = 1
-    """How many there are."""
-
-
-TESTS: dict[str, dict[str, Condition]] = {
-    "Atomic": {PLAIN: Condition("items.mode", 0, 2), IN_USE: Condition("items.mode", 1, 2)},
-    "SRCU": {PLAIN: Condition("mode == GUARDED"), IN_USE: Condition("items.mode == GUARDED")},
+TESTS: dict[str, dict[str, str]] = {
+    "Atomic": {PLAIN: "items.mode", IN_USE: "items.mode or items.table.awaiting"},
+    "SRCU": {PLAIN: "mode == GUARDED", IN_USE: "items.mode == GUARDED"},
 }
-"""The tests that are taken out, of each kind of walk in both forms."""
+"""The tests that are taken out, as they stand in the source of each kind of walk."""
 
 
 class SourceChangedError(Exception):
@@ -142,42 +130,35 @@ def _candidate(name: str, flavour: str, call: Callable[..., Any]) -> Candidate:
     return Candidate(name, make_run(statement, call=call, EVENT=EVENT, DATA=DATA))
 
 
-def without_test(function: Any, test: Condition) -> FunctionType:
-    """Give a function without that test, and without what stands under it.
+def without_test(function: Any, condition: str) -> FunctionType:
+    """Give a function without its one ``if`` of this condition, and without what stands under it.
 
-    Raises `SourceChangedError` when there are not as many such tests as it says.
+    Raises `SourceChangedError` when there is none such, or more than one, or an ``else`` with it.
     """
     compiled_anew(function)  # else we would compare with something else
     tree = _parse(function)
-    definition = _find_definition(tree, function)
-    found = _tests_of(definition, test.text)
-    if len(found) != test.number:
+    remover = _Remover(condition)
+    remover.visit(_find_definition(tree, function))
+    if remover.removed != 1:
         raise SourceChangedError(
-            f"{function.__qualname__} has {len(found)} tests `if {test.text}:`, not "
-            f"{test.number}; see `TESTS` in {__name__}"
+            f"{function.__qualname__} has {remover.removed} tests `if {condition}:`, not one; "
+            f"see `TESTS` in {__name__}"
         )
-    _Remover(found[test.place]).visit(definition)
     return _compile(tree, function)
 
 
-def _tests_of(definition: ast.AST, condition: str) -> list[ast.If]:
-    """Give every ``if`` of this condition without ``else``, in the order of the source."""
-    found = [
-        one
-        for one in ast.walk(definition)
-        if isinstance(one, ast.If) and ast.unparse(one.test) == condition and not one.orelse
-    ]
-    return sorted(found, key=lambda one: one.lineno)
-
-
 class _Remover(ast.NodeTransformer):
-    """Removes one ``if``."""
+    """Removes every ``if`` of a condition that has no ``else``, and counts."""
 
-    def __init__(self, test: ast.If) -> None:
-        self._test = test
+    def __init__(self, condition: str) -> None:
+        self._condition = condition
+        self.removed = 0
 
     def visit_If(self, node: ast.If) -> ast.AST | None:
-        return None if node is self._test else self.generic_visit(node)
+        if ast.unparse(node.test) == self._condition and not node.orelse:
+            self.removed += 1
+            return None
+        return self.generic_visit(node)
 
 
 def compiled_anew(function: Any) -> FunctionType:
