@@ -114,7 +114,7 @@ class SyncCalls(Generic[EventT, DataT]):
         if items.mode:
             try:
                 items = routes[event] if event in (routes := items.routes) else items.rest
-            except TypeError:  # unhashable
+            except Exception:  # unhashable, or worse
                 items = CLOSED
             if items.mode or items.table.awaiting:  # also where nobody of this route awaits (D7)
                 items = self._select(event)
