@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tocsin import AtomicChain, NotifierBlock, Observer, SrcuChain
+from tocsin.core import Core
 from tocsin.table import Table
 from tocsin.view import Snapshot, Walked
 
@@ -24,14 +25,16 @@ pytestmark = pytest.mark.anyio
 every_flavour = pytest.mark.parametrize("flavour", FLAVOURS)
 
 SHAPES = ["plain", "routed", "observed"]
+STEPS = [(Table, "view"), (Table, "snapshot"), (Walked, "add"), (Snapshot, "open")]
+"""The steps in which a call makes what it walks over, and shows it to others."""
 MOMENTS: list[tuple[type[Any], str, str]] = [
     (owner, name, shape)
-    for owner, name in ((Table, "view"), (Table, "snapshot"), (Walked, "add"))
+    for owner, name in STEPS
     for shape in SHAPES
-    if (name, shape) != ("snapshot", "plain")
+    if shape != "plain" or name not in ("snapshot", "open")
 ]
-"""The steps in which a call makes what it walks over, by the shape of the chain."""
-EDITS: list[tuple[type[Any], str]] = [(Table, "discard"), (Snapshot, "blank")]
+"""With the shapes of a chain that takes this step."""
+EDITS: list[tuple[type[Any], str]] = [(Table, "discard"), (Core, "_show"), (Snapshot, "blank")]
 """The steps in which a writer changes it."""
 
 every_moment = pytest.mark.parametrize(
@@ -93,7 +96,7 @@ def in_a_handler(act: Callable[[], Any]) -> None:
         signal.signal(signal.SIGUSR1, previous)
 
 
-WRITERS = [
+WRITERS: list[tuple[type[Any], Any]] = [
     *((flavour, in_this_thread) for flavour in FLAVOURS),
     (AtomicChain, in_another),
     *((flavour, in_a_handler) for flavour in SYNC),

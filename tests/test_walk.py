@@ -200,6 +200,28 @@ async def test_d16_who_stops_is_the_block_that_stopped(
 # A block that is gone while its own callback runs.
 
 
+class SyncBlock(NotifierBlock[Any, Any, Any]):
+    does: Any
+
+    def notifier_call(self, event: Any, data: Any) -> Any:
+        return self.does(event, data)
+
+
+class AsyncBlock(NotifierBlock[Any, Any, Any]):
+    does: Any
+
+    async def notifier_call(self, event: Any, data: Any) -> Any:
+        return await self.does(event, data)
+
+
+def make_block(shape: str, colour: str, callback: Any) -> Any:
+    if shape == "subclass":
+        block: Any = SyncBlock() if colour == "sync" else AsyncBlock()
+        block.does = callback
+        return block
+    return NotifierBlock(callback, once=shape == "once", events=[1] if shape == "routed" else None)
+
+
 @every_way
 @pytest.mark.parametrize("policy", ["raise", "collect"])
 @pytest.mark.parametrize("shape", ["plain", "once", "routed", "subclass"])
@@ -216,31 +238,15 @@ async def test_a_block_that_goes_while_its_callback_runs_is_named_by_what_that_r
         raise BoomError
 
     callback = rig.callback("culprit", go_and_raise)
-
-    class Block(NotifierBlock[Any, Any, Any]):
-        if colour == "sync":
-
-            def notifier_call(self, event: Any, data: Any) -> Any:
-                return callback(event, data)
-        else:
-
-            async def notifier_call(self, event: Any, data: Any) -> Any:
-                return await callback(event, data)
-
     await rig.add("first", priority=1)
-    options: dict[str, Any] = {
-        "once": shape == "once",
-        "events": [1] if shape == "routed" else None,
-    }
-    block = Block(name="culprit") if shape == "subclass" else NotifierBlock(callback, **options)
-    gone.append(await rig.register(block))
+    gone.append(await rig.register(make_block(shape, colour, callback)))
     await rig.add("last")
     with pytest.raises((BoomError, ExceptionGroup)) as caught:
         await getattr(rig, call)(1, None)
     raised = caught.value
     failure = raised.exceptions[0] if isinstance(raised, ExceptionGroup) else raised
     (note,) = failure.__notes__
-    assert "block 'culprit' of chain 'chain', priority 0, position 2 of 3" in note
+    assert f"block {gone[0].name!r} of chain 'chain', priority 0, position 2 of 3" in note
     assert rig.drain() == ["first", "culprit", *["last"] * (policy == "collect")]
 
 
