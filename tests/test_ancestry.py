@@ -13,7 +13,7 @@ import trio
 from tocsin import SrcuChain, WouldDeadlockError
 from tocsin.ancestry import _frame_of, enclosing_walks, own_walks, thread_walks
 from tocsin.bands import ASYNC_WALKS
-from tocsin.walk import SYNC_WALKS
+from tocsin.careful_calls import SYNC_WALKS
 
 from .flavours import ASYNC
 

@@ -6,7 +6,7 @@ The layers, each importing only from those above it::
     callables  checks  options               what callers pass in
     block  ordering  report  observer        what there is, and who is told of it
     table  view  loops  ancestry             who is there, what a walk goes through, who waits
-    careful  walk  bands  slots  pacing  locks    how it is walked and guarded
+    careful  walk  careful_calls  bands  slots  pacing  locks    how it is walked and guarded
     filters  scopes                          who may come, and who owns them
     buffers  streams                         events to be awaited
     core  admission  base                    what the four flavours share

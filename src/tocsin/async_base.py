@@ -14,13 +14,14 @@ from .admission import replace_base
 from .bands import ConcurrentCalls
 from .base import Chain
 from .buffers import LoopBuffer
+from .careful_calls import CarefulAsyncCalls
 from .errors import InvalidValueError, NotRegisteredError, TocsinError
 from .loops import LoopBinding, running_loop
 from .pacing import CHECKPOINT_EVERY, Paced
 from .report import ChainStatistics
 from .streams import Streaming
 from .waits import Awaited
-from .walk import AsyncCalls, adrive
+from .walk import adrive
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable
@@ -40,7 +41,7 @@ class AsyncChain(
     Awaited,
     Paced,
     Chain[EventT, DataT],
-    AsyncCalls[EventT, DataT],
+    CarefulAsyncCalls[EventT, DataT],
     ConcurrentCalls[EventT, DataT],
     Streaming[EventT, DataT],
 ):

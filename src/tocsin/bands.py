@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from ._typing import DataT, EventT, Generic
 from .careful import Walk
+from .careful_calls import CarefulAsyncCalls
 from .errors import InvalidTypeError, InvalidValueError, add_note
 from .walk import AsyncCalls, adrive, drive
 
@@ -178,7 +179,7 @@ ASYNC_WALKS: frozenset[CodeType] = frozenset(
     for walk in (
         AsyncCalls.call,
         AsyncCalls._areport,
-        AsyncCalls.call_robust_report,
+        CarefulAsyncCalls.call_robust_report,
         ConcurrentCalls.call_concurrent,
     )
 )

@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any, overload
 from ._typing import DataT, EventT
 from .ancestry import thread_walks, waits_for_us
 from .buffers import ThreadBuffer
+from .careful_calls import SYNC_WALKS
 from .errors import AsyncCallbackError
 from .guards import Graced, Guarded
 from .pacing import CHECKPOINT_EVERY, Paced
@@ -40,7 +41,6 @@ from .raw_calls import RawCalls
 from .streams import Streaming
 from .sync_base import SyncChain, wait_for_threads
 from .waits import Awaited
-from .walk import SYNC_WALKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

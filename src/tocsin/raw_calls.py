@@ -1,11 +1,11 @@
-"""The async walk of a `RawChain`: the code of `AsyncCalls` under the names ``acall*``."""
+"""The async walk of a `RawChain`: the code of `CarefulAsyncCalls` under the names ``acall*``."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast, overload
 
 from ._typing import DataT, EventT, Generic
-from .walk import AsyncCalls
+from .careful_calls import CarefulAsyncCalls
 
 if TYPE_CHECKING:
     from .report import CallReport
@@ -14,12 +14,12 @@ __all__ = ["RawCalls"]
 
 
 class RawCalls(Generic[EventT, DataT]):
-    """``acall`` and its kin, for a chain that has what `AsyncCalls` asks for."""
+    """``acall`` and its kin, for a chain that has what `CarefulAsyncCalls` asks for."""
 
     __slots__ = ()
 
-    _areport = AsyncCalls._areport
-    _aresume = AsyncCalls._aresume
+    _areport = CarefulAsyncCalls._areport
+    _aresume = CarefulAsyncCalls._aresume
 
     @overload
     async def acall(self: RawCalls[EventT, None], event: EventT) -> int: ...
@@ -27,7 +27,7 @@ class RawCalls(Generic[EventT, DataT]):
     async def acall(self, event: EventT, data: DataT) -> int: ...
     async def acall(self, event: Any, data: Any = None) -> int:
         """Like `BlockingChain.call`, without its lock. A checkpoint once in 512 calls."""
-        return await AsyncCalls.call(cast("Any", self), event, data)
+        return await CarefulAsyncCalls.call(cast("Any", self), event, data)
 
     @overload
     async def acall_report(
@@ -37,7 +37,7 @@ class RawCalls(Generic[EventT, DataT]):
     async def acall_report(self, event: EventT, data: DataT, *, limit: int = -1) -> CallReport: ...
     async def acall_report(self, event: Any, data: Any = None, *, limit: int = -1) -> CallReport:
         """Like `BlockingChain.call_report`, without its lock."""
-        return await AsyncCalls.call_report(cast("Any", self), event, data, limit=limit)
+        return await CarefulAsyncCalls.call_report(cast("Any", self), event, data, limit=limit)
 
     @overload
     async def acall_robust(
@@ -74,6 +74,6 @@ class RawCalls(Generic[EventT, DataT]):
         self, event: Any, rollback_event: Any, data: Any = None, *, reverse: bool = False
     ) -> CallReport:
         """Like `BlockingChain.call_robust_report`, without its lock."""
-        return await AsyncCalls.call_robust_report(
+        return await CarefulAsyncCalls.call_robust_report(
             cast("Any", self), event, rollback_event, data, reverse=reverse
         )

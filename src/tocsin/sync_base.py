@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from ._typing import DataT, EventT
 from .ancestry import thread_walks, waits_for_us, walks_below
 from .base import Chain
+from .careful_calls import SYNC_WALKS, CarefulSyncCalls
 from .checks import check_seconds
 from .errors import InvalidValueError
 from .report import ChainStatistics
-from .walk import SYNC_WALKS, UNCOUNTED, SyncCalls
+from .walk import UNCOUNTED, SyncCalls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -30,7 +31,7 @@ __all__ = ["SyncChain", "wait_for_threads"]
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.0001, 0.01  # seconds between two looks at the threads' frames
 
 
-class SyncChain(Chain[EventT, DataT], SyncCalls[EventT, DataT]):
+class SyncChain(Chain[EventT, DataT], CarefulSyncCalls[EventT, DataT]):
     """What `AtomicChain` and `RawChain` share. Not for direct use."""
 
     __slots__ = ()

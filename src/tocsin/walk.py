@@ -3,7 +3,7 @@
 Two fast loops, sync and async, do what nearly every call needs and nothing else. At the first thing
 out of the ordinary (an exception, a block that is gone, a result of an odd type) they hand over to
 a careful walk, which knows the rules, at the place that they have reached. Reports, limits and
-robust calls are careful from the start.
+robust calls are careful from the start: `careful_calls` makes those of the loops below.
 
 Forces that shaped the fast loops:
 
@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING, Any, overload
 from ._typing import DataT, EventT, Generic
 from .careful import PLAIN_INTS, Walk, note_failure, takes_note
 from .errors import AsyncCallbackError
-from .loops import shield
 from .results import NOTIFY_DONE, NOTIFY_OK, NOTIFY_STOP_MASK
 from .view import CLOSED, GUARDED, MIXED, Skipped
 
@@ -39,8 +38,7 @@ if TYPE_CHECKING:
     from .table import Table
     from .view import Snapshot
 
-__all__ = ["SYNC_WALKS", "UNCOUNTED", "AsyncCalls", "SyncCalls", "adrive", "drive"]
-
+__all__ = ["UNCOUNTED", "AsyncCalls", "SyncCalls", "adrive", "drive"]
 
 OK, DONE, ZERO = NOTIFY_OK, NOTIFY_DONE, 0
 """What callbacks mostly give: told by identity, which is quicker than any arithmetic."""
@@ -87,7 +85,7 @@ async def adrive(walk: Walk, data: object) -> Walk:
 
 
 class SyncCalls(Generic[EventT, DataT]):
-    """The calls of a chain whose walks are sync and take no lock."""
+    """`call`, for a chain whose walks are sync and take no lock."""
 
     __slots__ = ()
 
@@ -116,13 +114,14 @@ class SyncCalls(Generic[EventT, DataT]):
         if items.mode:
             try:
                 items = routes[event] if event in (routes := items.routes) else items.rest
-            except TypeError:  # unhashable
+            except Exception:  # unhashable, or worse
                 items = CLOSED
-            if items.mode:
+            if items.mode or items.table.awaiting:  # also where nobody of this route awaits (D7)
                 items = self._select(event)
                 if items.observers:
                     return self._report(items, event, data, -1).result
-        result = failure = None
+        result: Any = None
+        call: Any = None
         try:
             for call in items:
                 result = call(event, data)
@@ -131,10 +130,13 @@ class SyncCalls(Generic[EventT, DataT]):
                 if result & NOTIFY_STOP_MASK or type(result) not in PLAIN_INTS:
                     break
             else:
-                return result or NOTIFY_DONE
+                return NOTIFY_DONE if result is None else result
             if type(result) in PLAIN_INTS:
                 return result  # type: ignore[no-any-return]
+            failure = None
         except Exception as error:
+            if call is None:  # a signal handler's, before the first callback
+                raise
             if takes_note(self._errors, error, result):
                 note_failure(self, items, items.place_of(call), error)
                 raise
@@ -156,72 +158,9 @@ class SyncCalls(Generic[EventT, DataT]):
         finally:
             walk = failure = None  # their traceback holds this frame
 
-    @overload
-    def call_report(
-        self: SyncCalls[EventT, None], event: EventT, *, limit: int = -1
-    ) -> CallReport: ...
-    @overload
-    def call_report(self, event: EventT, data: DataT, *, limit: int = -1) -> CallReport: ...
-    def call_report(self, event: Any, data: Any = None, *, limit: int = -1) -> CallReport:
-        """Like `call`, telling who was called, with what result and for how long.
-
-        ``limit`` bounds the number of callbacks called; a negative one means no limit.
-        Source: ``notifier_call_chain(nl, val, v, nr_to_call, nr_calls)``.
-        """
-        return self._report(self._select(event), event, data, limit)
-
     def _report(self, items: Snapshot, event: Any, data: Any, limit: int) -> CallReport:
         """Walk carefully."""
         return drive(Walk(self, items, event, policy=self._errors, limit=limit), data).report()
-
-    @overload
-    def call_robust(
-        self: SyncCalls[EventT, None],
-        event: EventT,
-        rollback_event: EventT,
-        *,
-        reverse: bool = False,
-    ) -> int: ...
-    @overload
-    def call_robust(
-        self, event: EventT, rollback_event: EventT, data: DataT, *, reverse: bool = False
-    ) -> int: ...
-    def call_robust(
-        self, event: Any, rollback_event: Any, data: Any = None, *, reverse: bool = False
-    ) -> int:
-        """Like `call`, but when the walk is stopped, those that had agreed hear ``rollback_event``.
-
-        They hear it in chain order, as in the kernel, or with ``reverse`` last first. Gives the
-        result of the one that stopped. An exception stops it too, and surfaces as ``errors=`` says;
-        failures of the rollback itself raise `RollbackError` (D10). Context as `call`.
-        Source: ``notifier_call_chain_robust()``.
-        """
-        return self.call_robust_report(event, rollback_event, data, reverse=reverse).result
-
-    @overload
-    def call_robust_report(
-        self: SyncCalls[EventT, None],
-        event: EventT,
-        rollback_event: EventT,
-        *,
-        reverse: bool = False,
-    ) -> CallReport: ...
-    @overload
-    def call_robust_report(
-        self, event: EventT, rollback_event: EventT, data: DataT, *, reverse: bool = False
-    ) -> CallReport: ...
-    def call_robust_report(
-        self, event: Any, rollback_event: Any, data: Any = None, *, reverse: bool = False
-    ) -> CallReport:
-        """Like `call_robust`, with a report whose ``rolled_back`` names who was rolled back."""
-        items = self._select(event)
-        walk: Any
-        try:
-            walk = drive(Walk(self, items, event, policy=self._errors, defer=True), data)
-            undone = walk.rollback(rollback_event, reverse=reverse)
-            return walk.report_robust(undone and drive(undone, data))  # type: ignore[no-any-return]
-        finally:
-            walk = undone = None  # they may hold exceptions, see drive()
 
     def _select(self, event: object) -> Snapshot:
         """Give the snapshot for an event; refuse before any callback ran (D7)."""
@@ -235,7 +174,7 @@ class SyncCalls(Generic[EventT, DataT]):
 
 
 class AsyncCalls(Generic[EventT, DataT]):
-    """The calls of a chain whose walks are async; sync callbacks run inline."""
+    """`call`, for a chain whose walks are async; sync callbacks run inline."""
 
     __slots__ = ()
 
@@ -247,7 +186,6 @@ class AsyncCalls(Generic[EventT, DataT]):
         @property
         def name(self) -> str: ...  # noqa: D102
         async def _enter(self) -> Snapshot: ...
-        async def _begin_walk(self, event: object) -> Snapshot: ...
         def _route(self, event: object) -> Snapshot: ...
         def _end_walk(self, items: Snapshot) -> None: ...
         def _reader_left(self) -> None: ...
@@ -282,7 +220,8 @@ class AsyncCalls(Generic[EventT, DataT]):
                     items.readers += 1
                     return (await self._areport(items, event, data, -1)).result
             mode = items.mode
-        result = failure = None
+        result: Any = None
+        call: Any = None
         if mode:  # one that cannot suspend need not be counted
             items.readers += 1
         try:
@@ -295,7 +234,7 @@ class AsyncCalls(Generic[EventT, DataT]):
                         if result & NOTIFY_STOP_MASK or type(result) not in PLAIN_INTS:
                             break
                     else:
-                        return result or NOTIFY_DONE
+                        return NOTIFY_DONE if result is None else result
                 elif mode != MIXED:
                     for call in items:
                         result = await call(event, data)
@@ -304,7 +243,7 @@ class AsyncCalls(Generic[EventT, DataT]):
                         if result & NOTIFY_STOP_MASK or type(result) not in PLAIN_INTS:
                             break
                     else:
-                        return result or NOTIFY_DONE
+                        return NOTIFY_DONE if result is None else result
                 else:
                     for call, awaits in zip(items, items.kinds, strict=False):
                         result = await call(event, data) if awaits else call(event, data)
@@ -313,10 +252,13 @@ class AsyncCalls(Generic[EventT, DataT]):
                         if result & NOTIFY_STOP_MASK or type(result) not in PLAIN_INTS:
                             break
                     else:
-                        return result or NOTIFY_DONE
+                        return NOTIFY_DONE if result is None else result
                 if type(result) in PLAIN_INTS:
                     return result  # type: ignore[no-any-return]
+                failure = None
             except Exception as error:
+                if call is None:  # as in SyncCalls.call
+                    raise
                 if takes_note(self._errors, error, result):
                     note_failure(self, items, items.place_of(call), error)
                     raise
@@ -344,20 +286,6 @@ class AsyncCalls(Generic[EventT, DataT]):
         finally:
             walk = failure = None  # their traceback holds this frame
 
-    @overload
-    async def call_report(
-        self: AsyncCalls[EventT, None], event: EventT, *, limit: int = -1
-    ) -> CallReport: ...
-    @overload
-    async def call_report(self, event: EventT, data: DataT, *, limit: int = -1) -> CallReport: ...
-    async def call_report(self, event: Any, data: Any = None, *, limit: int = -1) -> CallReport:
-        """Like `call`, telling who was called, with what result and for how long.
-
-        ``limit`` bounds the number of callbacks called; a negative one means no limit.
-        Source: ``notifier_call_chain(nl, val, v, nr_to_call, nr_calls)``.
-        """
-        return await self._areport(await self._begin_walk(event), event, data, limit)
-
     async def _areport(self, items: Snapshot, event: Any, data: Any, limit: int) -> CallReport:
         """Walk carefully, the reader being counted already."""
         walk: Any
@@ -368,65 +296,6 @@ class AsyncCalls(Generic[EventT, DataT]):
             self._end_walk(items)
             walk = None  # it may hold exceptions, see drive()
 
-    @overload
-    async def call_robust(
-        self: AsyncCalls[EventT, None],
-        event: EventT,
-        rollback_event: EventT,
-        *,
-        reverse: bool = False,
-    ) -> int: ...
-    @overload
-    async def call_robust(
-        self, event: EventT, rollback_event: EventT, data: DataT, *, reverse: bool = False
-    ) -> int: ...
-    async def call_robust(
-        self, event: Any, rollback_event: Any, data: Any = None, *, reverse: bool = False
-    ) -> int:
-        """Like `call`, but when the walk is stopped, those that had agreed hear ``rollback_event``.
-
-        They hear it in chain order, as in the kernel, or with ``reverse`` last first, shielded from
-        cancellation. Gives the result of the one that stopped. An exception or a cancellation stops
-        it too, and surfaces as ``errors=`` says; failures of the rollback itself raise
-        `RollbackError` (D10). Context as `call`. Source: ``notifier_call_chain_robust()``.
-        """
-        made = self.call_robust_report(event, rollback_event, data, reverse=reverse)
-        return (await made).result
-
-    @overload
-    async def call_robust_report(
-        self: AsyncCalls[EventT, None],
-        event: EventT,
-        rollback_event: EventT,
-        *,
-        reverse: bool = False,
-    ) -> CallReport: ...
-    @overload
-    async def call_robust_report(
-        self, event: EventT, rollback_event: EventT, data: DataT, *, reverse: bool = False
-    ) -> CallReport: ...
-    async def call_robust_report(
-        self, event: Any, rollback_event: Any, data: Any = None, *, reverse: bool = False
-    ) -> CallReport:
-        """Like `call_robust`, with a report whose ``rolled_back`` names who was rolled back."""
-        items = await self._begin_walk(event)
-        walk: Any
-        try:
-            walk = await adrive(Walk(self, items, event, policy=self._errors, defer=True), data)
-            undone = walk.rollback(rollback_event, reverse=reverse)
-            if undone is not None:
-                with shield(needed=undone.awaits_any):
-                    await adrive(undone, data)
-            return walk.report_robust(undone)  # type: ignore[no-any-return]
-        finally:
-            self._end_walk(items)
-            walk = undone = None  # they may hold exceptions, see drive()
-
 
 UNCOUNTED: frozenset[CodeType] = frozenset((AsyncCalls.call.__code__,))
 """The code of the async walk that is not counted where its snapshot is all sync."""
-
-SYNC_WALKS: frozenset[CodeType] = frozenset(
-    walk.__code__ for walk in (SyncCalls.call, SyncCalls.call_report, SyncCalls.call_robust_report)
-)
-"""The code of every sync walk. A frame of it is a walk; its ``self`` is the chain."""

@@ -6,10 +6,13 @@ has them is compiled in the same way, into a subclass of its own: both get new c
 that of the unchanged source has to be the bytecode of the original. In this section *bare* is the
 walk without the test. Its two forms:
 
-- *plain*: a chain without ``events=`` tests once whether anything at all is special: observers,
-  routes, or async blocks on a sync chain. Without that test all three are gone, so the figure is
-  more than what observers cost.
-- *events= in use*: behind that test stands another, for observers alone.
+- *plain*: a chain without ``events=`` tests once whether what it shows is *guarded*: a change that
+  no call has seen yet, routes, observers, or async blocks on a sync chain. Without that test all of
+  these are gone, so the figure is more than what observers cost.
+- *events= in use*: behind that test stands another, whether the route is guarded in its turn: not
+  made yet, or observed.
+
+A walk without its test would not notice a change, so the chain is opened before it is measured.
 
 `without_test` raises `SourceChangedError` when the source no longer allows this; then the walk and
 this module are to be brought together again by hand.
@@ -41,11 +44,11 @@ BACKENDS = ("asyncio",)  # it is the same on both
 
 PLAIN, IN_USE = "plain", "events= in use"
 
-TESTS: dict[str, frozenset[str]] = {
-    PLAIN: frozenset({"special", "branches"}),
-    IN_USE: frozenset({"observers"}),
+TESTS: dict[str, dict[str, str]] = {
+    "Atomic": {PLAIN: "items.mode", IN_USE: "items.mode or items.table.awaiting"},
+    "SRCU": {PLAIN: "mode == GUARDED", IN_USE: "items.mode == GUARDED"},
 }
-"""By which attribute of the snapshot the test is recognised: that of a sync or an async walk."""
+"""The tests that are taken out, as they stand in the source of each kind of walk."""
 
 
 class SourceChangedError(Exception):
@@ -71,7 +74,7 @@ async def measurements(effort: Effort) -> AsyncIterator[Measurement]:
         for variant in OBSERVERS:
             for one in await measure(attached(flavour, variant, size), effort):
                 yield one
-        for variant in TESTS:
+        for variant in TESTS[flavour]:
             for one in await measure(untested(flavour, variant, size), effort):
                 yield one
 
@@ -96,7 +99,7 @@ def untested(flavour: str, variant: str, size: int) -> Experiment:
     callbacks = _callbacks(flavour, size)
     candidates: list[Candidate] = []
     for name, call in (
-        (BARE, without_test(CALLS[flavour], TESTS[variant])),
+        (BARE, without_test(CALLS[flavour], TESTS[flavour][variant])),
         (flavour, compiled_anew(CALLS[flavour])),
     ):
         kind = type(flavour, (CHAINS[flavour],), {"__slots__": (), "call": call})
@@ -105,6 +108,7 @@ def untested(flavour: str, variant: str, size: int) -> Experiment:
             chain.register_nowait(one)
         if variant == IN_USE:
             chain.register_nowait(callbacks[0], events=["another"])
+        chain._open(EVENT)
         candidates.append(_candidate(name, flavour, chain.call))
     return Experiment(TEST, f"{_form(flavour)}, {variant}", size, candidates)
 
@@ -126,39 +130,32 @@ def _candidate(name: str, flavour: str, call: Callable[..., Any]) -> Candidate:
     return Candidate(name, make_run(statement, call=call, EVENT=EVENT, DATA=DATA))
 
 
-def without_test(function: Any, attributes: frozenset[str]) -> FunctionType:
-    """Give a function without its one ``if items.<attribute>:``, and without what stands under it.
+def without_test(function: Any, condition: str) -> FunctionType:
+    """Give a function without its one ``if`` of this condition, and without what stands under it.
 
     Raises `SourceChangedError` when there is none such, or more than one, or an ``else`` with it.
     """
     compiled_anew(function)  # else we would compare with something else
     tree = _parse(function)
-    remover = _Remover(attributes)
+    remover = _Remover(condition)
     remover.visit(_find_definition(tree, function))
     if remover.removed != 1:
         raise SourceChangedError(
-            f"{function.__qualname__} has {remover.removed} tests `if items.<attribute>:` for "
-            f"{' or '.join(sorted(attributes))}, not one; see `TESTS` in {__name__}"
+            f"{function.__qualname__} has {remover.removed} tests `if {condition}:`, not one; "
+            f"see `TESTS` in {__name__}"
         )
     return _compile(tree, function)
 
 
 class _Remover(ast.NodeTransformer):
-    """Removes every ``if items.<attribute>:`` that has no ``else``, and counts."""
+    """Removes every ``if`` of a condition that has no ``else``, and counts."""
 
-    def __init__(self, attributes: frozenset[str]) -> None:
-        self._attributes = attributes
+    def __init__(self, condition: str) -> None:
+        self._condition = condition
         self.removed = 0
 
     def visit_If(self, node: ast.If) -> ast.AST | None:
-        test = node.test
-        if (
-            isinstance(test, ast.Attribute)
-            and isinstance(test.value, ast.Name)
-            and test.value.id == "items"
-            and test.attr in self._attributes
-            and not node.orelse
-        ):
+        if ast.unparse(node.test) == self._condition and not node.orelse:
             self.removed += 1
             return None
         return self.generic_visit(node)
