@@ -14,7 +14,7 @@ from .careful_calls import SYNC_WALKS, CarefulSyncCalls
 from .checks import check_seconds
 from .errors import InvalidValueError
 from .report import ChainStatistics
-from .walk import UNCOUNTED, SyncCalls
+from .walk import UNCOUNTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
