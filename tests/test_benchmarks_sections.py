@@ -189,16 +189,26 @@ async def test_memory_is_traced_no_longer_than_needed(monkeypatch: pytest.Monkey
 # Imports.
 
 
-async def test_an_import_is_seen_with_all_that_it_brings_in() -> None:
-    found = await import_afresh("wsgiref.util")
+async def test_an_import_is_seen_with_all_that_it_brings_in(tmp_path: Path) -> None:
+    found = await import_afresh("import wsgiref.util", str(tmp_path))
     assert found.seconds > 0
     assert {"wsgiref", "wsgiref.util"} <= {*found.modules}
     assert "sys" not in found.modules
 
 
-async def test_an_import_that_fails_is_no_figure() -> None:
+async def test_an_import_finds_the_byte_code_of_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path / "another"))
+    await import_afresh("import wsgiref.util", str(tmp_path / "cache"))
+    assert [*(tmp_path / "cache").rglob("wsgiref/util.*.pyc")]
+    assert not (tmp_path / "another").exists()
+
+
+async def test_an_import_that_fails_is_no_figure(tmp_path: Path) -> None:
     with pytest.raises(CalledProcessError):
-        await import_afresh("there.is.no.such.package")
+        await import_afresh("import there.is.no.such.package", str(tmp_path))
 
 
 # Routes.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import pkgutil
 import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -24,6 +26,8 @@ PUBLIC = {
     "BlockOptions",
     "NotifierBlock",
     "block",
+    # the panic chain, a module
+    "panic",
     # results
     "NOTIFY_BAD",
     "NOTIFY_DONE",
@@ -62,6 +66,8 @@ PUBLIC = {
 
 HEAVY = {"anyio", "asyncio", "trio", "structlog", "inspect", "dataclasses"}
 
+NOT_LIGHT = {"BlockStatistics", "ModuleHost", "StatisticsObserver", "StructlogObserver", "panic"}
+
 
 def public_names() -> set[str]:
     return {
@@ -69,6 +75,21 @@ def public_names() -> set[str]:
         for name in dir(tocsin)
         if not name.startswith("_") and not isinstance(getattr(tocsin, name), ModuleType)
     } - {"TYPE_CHECKING"}
+
+
+def imported_by(statement: str) -> set[str]:
+    """Give the modules that a fresh interpreter has after a statement, and had not before."""
+    program = (
+        f"import sys; before = {{*sys.modules}}; {statement}; print(*{{*sys.modules}} - before)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-P", "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return set(ran.stdout.split())
 
 
 def modules() -> list[str]:
@@ -83,6 +104,27 @@ def test_every_public_name_is_exported(name: str) -> None:
 
 def test_nothing_private_leaks() -> None:
     assert public_names() <= PUBLIC
+
+
+def test_a_star_import_gives_every_public_name() -> None:
+    names: dict[str, object] = {}
+    exec("from tocsin import *", names)
+    assert names.keys() - {"__builtins__"} == PUBLIC
+
+
+def test_what_type_checkers_are_told_to_be_there_is_there() -> None:
+    (told,) = (one for one in ast.parse(source()).body if isinstance(one, ast.If))
+    homes = {
+        name.name: one.module or name.name
+        for one in told.body
+        if isinstance(one, ast.ImportFrom)
+        for name in one.names
+    }
+    assert homes == vars(tocsin)["_HOMES"]
+
+
+def source() -> str:
+    return Path(tocsin.__file__).read_text(encoding="utf-8")
 
 
 def test_a_name_that_there_is_not_is_an_attribute_error() -> None:
@@ -114,24 +156,40 @@ def test_the_package_is_typed() -> None:
     assert files("tocsin").joinpath("py.typed").is_file()
 
 
-def test_importing_is_cheap() -> None:
-    ran = subprocess.run(
-        [sys.executable, "-X", "importtime", "-c", "import tocsin"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
+@pytest.mark.parametrize("name", sorted(PUBLIC - NOT_LIGHT))
+def test_importing_a_name_is_cheap(name: str) -> None:
+    imported = imported_by(f"from tocsin import {name}")
+    assert {one.partition(".")[0] for one in imported} & HEAVY == set()
+
+
+def test_importing_everything_for_a_program_with_all_chains_is_cheap() -> None:
+    imported = imported_by(
+        "from tocsin import AtomicChain, BlockingChain, SrcuChain, RawChain, "
+        "Bus, NameFilter, NotifierBlock, Scope"
     )
-    imported = {line.rpartition("|")[2].strip() for line in ran.stderr.splitlines()}
     assert "tocsin.chains" in imported
-    assert {name.partition(".")[0] for name in imported} & HEAVY == set()
+    assert {one.partition(".")[0] for one in imported} & HEAVY == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "other"), [("NameFilter", "chains"), ("Scope", "chains"), ("AtomicChain", "bus")]
+)
+def test_importing_a_name_imports_no_more_than_it_needs(name: str, other: str) -> None:
+    assert f"tocsin.{other}" not in imported_by(f"from tocsin import {name}")
+
+
+def test_a_module_of_the_same_name_does_not_hide_what_is_exported() -> None:
+    import tocsin.block
+
+    assert callable(tocsin.block)
+    assert tocsin.block is sys.modules["tocsin.block"].block
 
 
 def test_what_is_not_light_is_imported_when_it_is_asked_for() -> None:
     import tocsin.modules
     import tocsin.panic
 
-    assert {"ModuleHost", "panic"} <= set(dir(tocsin))
+    assert set(dir(tocsin)) >= {"ModuleHost", "panic"}
     assert tocsin.__getattr__("panic") is tocsin.panic
     assert tocsin.__getattr__("ModuleHost") is tocsin.modules.ModuleHost
     with pytest.raises(AttributeError, match="'nothing'"):

@@ -16,18 +16,14 @@ The layers, each importing only from those above it::
     module_states  module_source  module_record  module_table    plugins, and who uses whom
     module_loader  module_reload  modules    loading, unloading and reloading them
     cli  commands  targets                   the command line
+
+What every chain needs is imported with the package, all else when somebody asks for it by name.
 """
 
 from typing import TYPE_CHECKING
 
 from .block import NotifierBlock as NotifierBlock
 from .block import block as block
-from .buffers import StreamStatistics as StreamStatistics
-from .bus import Bus as Bus
-from .chains import AtomicChain as AtomicChain
-from .chains import BlockingChain as BlockingChain
-from .chains import RawChain as RawChain
-from .chains import SrcuChain as SrcuChain
 from .errors import AlreadyRegisteredError as AlreadyRegisteredError
 from .errors import AsyncCallbackError as AsyncCallbackError
 from .errors import BusError as BusError
@@ -58,15 +54,7 @@ from .errors import VetoError as VetoError
 from .errors import WouldDeadlockError as WouldDeadlockError
 from .errors import WrongLoopError as WrongLoopError
 from .errors import raise_for_result as raise_for_result
-from .filters import NameFilter as NameFilter
-from .observer import Observation as Observation
-from .observer import ObservedCall as ObservedCall
-from .observer import Observer as Observer
 from .options import BlockOptions as BlockOptions
-from .protocol import AnyChain as AnyChain
-from .report import BlockCall as BlockCall
-from .report import CallReport as CallReport
-from .report import ChainStatistics as ChainStatistics
 from .results import NOTIFY_BAD as NOTIFY_BAD
 from .results import NOTIFY_DONE as NOTIFY_DONE
 from .results import NOTIFY_OK as NOTIFY_OK
@@ -76,34 +64,74 @@ from .results import NotifyResult as NotifyResult
 from .results import describe_result as describe_result
 from .results import notifier_from_errno as notifier_from_errno
 from .results import notifier_to_errno as notifier_to_errno
-from .scopes import Scope as Scope
-from .snapshots import BlockSnapshot as BlockSnapshot
-from .snapshots import BusSnapshot as BusSnapshot
-from .snapshots import ChainSnapshot as ChainSnapshot
-from .streams import Stream as Stream
 
 if TYPE_CHECKING:
     from . import panic as panic
+    from .buffers import StreamStatistics as StreamStatistics
+    from .bus import Bus as Bus
+    from .chains import AtomicChain as AtomicChain
+    from .chains import BlockingChain as BlockingChain
+    from .chains import RawChain as RawChain
+    from .chains import SrcuChain as SrcuChain
+    from .filters import NameFilter as NameFilter
     from .log_observer import StructlogObserver as StructlogObserver
     from .modules import ModuleHost as ModuleHost
+    from .observer import Observation as Observation
+    from .observer import ObservedCall as ObservedCall
+    from .observer import Observer as Observer
+    from .protocol import AnyChain as AnyChain
+    from .report import BlockCall as BlockCall
+    from .report import CallReport as CallReport
+    from .report import ChainStatistics as ChainStatistics
+    from .scopes import Scope as Scope
+    from .snapshots import BlockSnapshot as BlockSnapshot
+    from .snapshots import BusSnapshot as BusSnapshot
+    from .snapshots import ChainSnapshot as ChainSnapshot
     from .statistics_observer import BlockStatistics as BlockStatistics
     from .statistics_observer import StatisticsObserver as StatisticsObserver
+    from .streams import Stream as Stream
 else:
-    _LAZY = {  # what is not light is imported when it is asked for
+    from types import ModuleType as _Module
+
+    _HOMES = {
+        "AnyChain": "protocol",
+        "AtomicChain": "chains",
+        "BlockCall": "report",
+        "BlockSnapshot": "snapshots",
         "BlockStatistics": "statistics_observer",
+        "BlockingChain": "chains",
+        "Bus": "bus",
+        "BusSnapshot": "snapshots",
+        "CallReport": "report",
+        "ChainSnapshot": "snapshots",
+        "ChainStatistics": "report",
         "ModuleHost": "modules",
+        "NameFilter": "filters",
+        "Observation": "observer",
+        "ObservedCall": "observer",
+        "Observer": "observer",
+        "RawChain": "chains",
+        "Scope": "scopes",
+        "SrcuChain": "chains",
         "StatisticsObserver": "statistics_observer",
+        "Stream": "streams",
+        "StreamStatistics": "buffers",
         "StructlogObserver": "log_observer",
         "panic": "panic",
     }
 
-    def __getattr__(name: str) -> object:
-        from importlib import import_module
+    _here = {name for name, one in globals().items() if not isinstance(one, _Module)}
+    __all__ = sorted(
+        name for name in _here | _HOMES.keys() if name[0] != "_" and name != "TYPE_CHECKING"
+    )
 
-        if name not in _LAZY:
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        module = import_module(f".{_LAZY[name]}", __name__)
-        return module if name == _LAZY[name] else getattr(module, name)
+        home = _HOMES[name]
+        module = __import__(home, globals(), fromlist=(name,), level=1)
+        found = globals()[name] = module if name == home else getattr(module, name)
+        return found
 
     def __dir__() -> list[str]:
-        return sorted({*globals(), *_LAZY})
+        return sorted({*globals(), *__all__})

@@ -28,7 +28,6 @@ from .errors import (
 from .filters import NameFilter, parse_filters
 from .observer import Observation, check_observer
 from .scopes import ambient_scope
-from .snapshots import BusSnapshot, snapshot_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from .observer import Observer
     from .protocol import AnyChain
     from .scopes import Scope
+    from .snapshots import BusSnapshot
 
     Filter: TypeAlias = Callable[[AnyBlock], bool] | None
 
@@ -221,6 +221,8 @@ class Bus:
 
         It has no object of the program in it and no data of any event. Pure.
         """
+        from .snapshots import BusSnapshot, snapshot_of
+
         return BusSnapshot(
             name=self.name,
             chains=tuple(

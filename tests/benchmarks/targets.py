@@ -13,7 +13,7 @@ import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from . import concurrency, dispatch, threads
-from .importing import MODULES, OF_HEAVY, TIME
+from .importing import MODULES, OF_HEAVY, TIME, TOCSIN
 from .measure import BARE
 from .observers import TEST
 from .registration import BULK, BYTES, FUNCTION, PAIR
@@ -237,6 +237,9 @@ def _others() -> Iterator[Rule]:
     name = "seconds to register {size} one by one"
     yield Rule(name, BULK, {10_000: 0.5}, absolute, ALL, functions)
     yield Rule("bytes per subscriber of {size}", BYTES, {10_000: 160}, absolute, ALL, functions)
-    ours = ("tocsin",)
-    yield Rule("import tocsin beside import anyio", TIME, {0: 1.0}, to_peer("anyio"), ours)
-    yield Rule(f"modules {OF_HEAVY}", MODULES, {0: 0}, absolute, ours, (OF_HEAVY,))
+    bare, *named = TOCSIN
+    beside = to_peer("anyio")
+    yield Rule("import tocsin beside import anyio", TIME, {0: 1.0}, beside, (bare,))
+    name = "import of one chain, of all chains beside import anyio"
+    yield Rule(name, TIME, {0: 1.0}, beside, tuple(named))
+    yield Rule(f"modules {OF_HEAVY}", MODULES, {0: 0}, absolute, tuple(TOCSIN), (OF_HEAVY,))
