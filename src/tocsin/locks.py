@@ -85,6 +85,13 @@ class ReaderWriterLock:
         """How many of them want to write."""
         return sum(waiter.is_writer for waiter in self._queue)
 
+    @property
+    def is_due(self) -> bool:
+        """Whether the first in the queue can be granted what it waits for."""
+        if self.writing or not self._queue:
+            return False
+        return not self._queue[0].is_writer or not (self._entering or not self._is_idle())
+
     def acquire_write_nowait(self) -> bool:
         """Take the lock for writing if that needs no waiting; say whether it was taken."""
         if self.is_closed or self._entering or not self._is_idle():
@@ -131,14 +138,13 @@ class ReaderWriterLock:
 
     def wake(self) -> None:
         """Grant what can be granted: one writer, or the readers at the head of the queue."""
-        while self._queue and not self.writing:
-            if not self._queue[0].is_writer:
-                self._admit(self._queue.popleft())
-            elif self._entering or not self._is_idle():
-                break
-            else:
+        while self.is_due:
+            waiter = self._queue.popleft()
+            if waiter.is_writer:
                 self.writing = True
-                self._queue.popleft().grant()
+                waiter.grant()
+            else:
+                self._admit(waiter)
         self._changed()
 
     def forget(self) -> None:
@@ -187,6 +193,11 @@ class GracePeriods:
         """How many are waiting."""
         return len(self._waiters)
 
+    @property
+    def is_due(self) -> bool:
+        """Whether somebody's snapshots have no readers left."""
+        return any(_is_unread(snapshots) for snapshots, _ in self._waiters)
+
     async def wait(self, snapshots: Iterable[Snapshot]) -> None:
         """Wait until none of the snapshots, which must have been replaced, has readers.
 
@@ -210,10 +221,14 @@ class GracePeriods:
     def wake(self) -> None:
         """Wake those whose snapshots have no readers left."""
         for snapshots, event in self._waiters:
-            if not any(one.readers for one in snapshots):
+            if _is_unread(snapshots):
                 event.set()
 
     def forget(self) -> None:
         """Drop everybody: their event loop is gone."""
         self._waiters.clear()
         self._changed()
+
+
+def _is_unread(snapshots: Iterable[Snapshot]) -> bool:
+    return not any(one.readers for one in snapshots)
