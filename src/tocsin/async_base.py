@@ -95,19 +95,17 @@ class AsyncChain(
     # Waiting for walks.
 
     def _reader_left(self) -> None:
-        """Wake those who waited for this, unless they went down with their event loop."""
-        if not self._is_somebody_due():
-            return
+        if self._grace.is_due():
+            self._wake()
+
+    def _wake(self) -> None:
+        """Wake those who are due, unless they went down with their event loop."""
         if self._binding.is_abandoned:
             self._forget_waiters()
         else:
-            self._wake()
+            self._wake_due()
 
-    def _is_somebody_due(self) -> bool:
-        """Say whether somebody need not wait any longer; asked at the end of each walk."""
-        return self._grace.is_due
-
-    def _wake(self) -> None:
+    def _wake_due(self) -> None:
         self._grace.wake()
 
     async def synchronize(self) -> None:

@@ -95,11 +95,12 @@ class Guarded(AsyncChain[EventT, DataT]):
             self._would_deadlock("calling", "a replay cannot call its own chain")
         await self._rwlock.acquire_read()
 
-    def _is_somebody_due(self) -> bool:
-        return super()._is_somebody_due() or self._rwlock.is_due
+    def _reader_left(self) -> None:
+        if self._rwlock.is_due() or self._grace.is_due():
+            self._wake()
 
-    def _wake(self) -> None:
-        super()._wake()
+    def _wake_due(self) -> None:
+        super()._wake_due()
         self._rwlock.wake()
 
     def _writers_waiting(self) -> int:
