@@ -123,5 +123,5 @@ class Paced:
 
     def _end_walk(self, items: Snapshot) -> None:
         items.readers -= 1
-        if self._waiting:
+        if self._waiting and not items.readers:  # the last of them
             self._reader_left()
