@@ -180,8 +180,8 @@ def _hosts(child: TaskInfo) -> Iterator[object]:
 
 def _native(task: TaskInfo) -> Any:
     """Give the task itself, on trio a proxy of it; ``None`` if anyio does not show it."""
-    kept = getattr(task, "_task", None)
-    return kept() if isinstance(kept, ref) else kept
+    kept: Any = getattr(task, "_task", None)
+    return cast("Any", kept()) if isinstance(kept, ref) else kept
 
 
 def _is_held_by(code: CodeType, task: TaskInfo, holder: object) -> bool:
