@@ -398,7 +398,7 @@ async def test_a_child_that_a_worker_starts_in_the_group_of_its_host_is_waited_f
 async def test_the_parent_of_a_task_is_among_the_few_that_are_looked_at_first() -> None:
     async def child() -> None:
         me = anyio.get_current_task()
-        assert me.parent_id in map(id, _hosts(me))
+        assert me.parent_id in [id(one) for one in _hosts(me)]
 
     async with anyio.create_task_group() as group:
         with anyio.CancelScope():
