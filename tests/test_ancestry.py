@@ -11,8 +11,15 @@ import pytest
 import trio
 
 from tocsin import SrcuChain, WouldDeadlockError
-from tocsin.ancestry import _frame_of, enclosing_walks, own_walks, thread_walks
-from tocsin.bands import ASYNC_WALKS
+from tocsin.ancestry import (
+    _frame_of,
+    _hosts,
+    blocked_tasks,
+    enclosing_walks,
+    own_walks,
+    thread_walks,
+)
+from tocsin.bands import ASYNC_WALKS, CONCURRENCY
 from tocsin.careful_calls import SYNC_WALKS
 
 from .flavours import ASYNC
@@ -351,3 +358,107 @@ async def test_no_alarm_inside_a_start_of_somebody_elses_that_keeps_an_outer_gro
         await anyio.wait_all_tasks_blocked()
         release.set()
     assert log == ["callback", "unregistered"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("flavour", ASYNC)
+async def test_a_child_that_a_worker_starts_in_the_group_of_its_host_is_waited_for(
+    flavour: Any,
+) -> None:
+    """The parent of the child is the worker, until it has started."""
+    chain, errors = flavour("chain"), list[Any]()
+
+    async def child(*, task_status: Any) -> None:
+        with pytest.raises(WouldDeadlockError) as caught:
+            await chain.unregister(block)
+        errors.append(caught.value)
+        task_status.started()
+
+    async def callback(event: Any, group: Any) -> None:
+        with anyio.fail_after(20):
+            await group.start(child)
+
+    async def worker(group: Any) -> None:
+        await chain.call(1, group)
+
+    async def worker_without_a_scope(event: Any, group: Any) -> None:
+        await group.start(child)
+
+    block = await chain.register(callback)
+    async with anyio.create_task_group() as group:
+        group.start_soon(worker, group)
+    await chain.unregister(block)
+    block = await chain.register(worker_without_a_scope)
+    async with anyio.create_task_group() as group:
+        group.start_soon(worker, group)
+    assert len(errors) == 2
+
+
+@pytest.mark.anyio
+async def test_the_parent_of_a_task_is_among_the_few_that_are_looked_at_first() -> None:
+    async def child() -> None:
+        me = anyio.get_current_task()
+        assert me.parent_id in [id(one) for one in _hosts(me)]
+
+    async with anyio.create_task_group() as group:
+        with anyio.CancelScope():
+            group.start_soon(child)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_who_holds_a_group_out_of_sight_is_not_claimed_to_be_blocked(backend: str) -> None:
+    seen: list[Any] = []
+
+    async def child() -> None:
+        seen.extend(blocked_tasks(CONCURRENCY))
+
+    async def main() -> None:
+        group = anyio.create_task_group()
+        await group.__aenter__()
+        group.start_soon(child)
+        await anyio.wait_all_tasks_blocked()
+        await group.__aexit__(None, None, None)
+
+    anyio.run(main, backend=backend)
+    assert len(seen) == 1
+
+
+async def refusals_in_a_grandchild(chain: Any) -> list[WouldDeadlockError]:
+    """Unregister in a task of a task of the callback."""
+    errors = list[WouldDeadlockError]()
+
+    async def grandchild() -> None:
+        with pytest.raises(WouldDeadlockError) as caught:
+            await chain.unregister(block)
+        errors.append(caught.value)
+
+    async def child() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(grandchild)
+
+    async def callback(event: Any, data: Any) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(child)
+
+    block = await chain.register(callback)
+    await chain.call("event")
+    return errors
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("flavour", ASYNC)
+async def test_parents_are_found_without_a_look_at_all_tasks(
+    flavour: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(anyio, "get_running_tasks")
+    assert len(await refusals_in_a_grandchild(flavour("chain"))) == 1
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("flavour", ASYNC)
+async def test_parents_are_found_by_their_number_where_nothing_else_tells_them(
+    flavour: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What anyio keeps for itself may be another in its next version."""
+    monkeypatch.setattr("tocsin.ancestry._hosts", lambda child: iter(()))
+    assert len(await refusals_in_a_grandchild(flavour("chain"))) == 1

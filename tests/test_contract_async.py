@@ -923,6 +923,28 @@ async def test_synchronize_waits_for_no_later_walk_of_the_same_route(flavour: An
     assert log == ["synchronized"]
 
 
+async def test_srcu_writers_that_wait_for_different_walks_do_not_wait_for_each_other() -> None:
+    chain, log = SrcuChain[Any, Any]("chain"), []
+    helds = {name: Held() for name in ("a", "b")}
+    blocks = {name: await chain.register(held, events=name) for name, held in helds.items()}
+
+    async def unregister(name: str) -> None:
+        await chain.unregister(blocks[name])
+        log.append(name)
+
+    async with anyio.create_task_group() as group:
+        for name, held in helds.items():
+            group.start_soon(chain.call, name, None)
+            await held.entered.wait()
+            group.start_soon(unregister, name)
+        await anyio.wait_all_tasks_blocked()
+        assert chain.statistics() == (0, 0, 2, 2)
+        for name in ("b", "a"):
+            helds[name].release.set()
+            await anyio.wait_all_tasks_blocked()
+    assert log == ["b", "a"]
+
+
 async def test_srcu_knows_its_own_walk_from_another_that_holds_the_block() -> None:
     chain, held, log = SrcuChain[Any, Any]("chain"), Held(), list[str]()
 

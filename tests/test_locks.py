@@ -72,6 +72,28 @@ async def test_the_lock_serves_in_order_of_arrival_and_readers_in_batches() -> N
     assert len(traffic.chain) == 3
 
 
+@pytest.mark.usefixtures("endless_patience")
+@pytest.mark.parametrize("every", [1, 2])
+async def test_calls_queue_behind_a_writer_though_their_budget_is_filled_meanwhile(
+    every: int,
+) -> None:
+    traffic = Traffic()
+    traffic.chain = BlockingChain[Any, Any]("chain", checkpoint_every=every)
+    await traffic.open()
+    traffic.gates = {"r1": anyio.Event()}
+    async with anyio.create_task_group() as group:
+        group.start_soon(traffic.chain.call, "r1", None)
+        await anyio.wait_all_tasks_blocked()
+        group.start_soon(traffic.write, "w1")
+        await anyio.wait_all_tasks_blocked()
+        for _ in range(5):
+            group.start_soon(traffic.chain.call, "behind", None)
+        await anyio.wait_all_tasks_blocked()
+        assert traffic.log == ["r1"]
+        traffic.gates["r1"].set()
+    assert traffic.log == ["r1", "w1", *["behind"] * 5]
+
+
 async def test_d2_a_walk_excludes_registration() -> None:
     traffic = await Traffic().open()
     traffic.gates = {"r": anyio.Event()}

@@ -22,6 +22,7 @@ import gc
 import sys
 from contextlib import AsyncExitStack
 from contextvars import ContextVar
+from functools import cache
 from threading import get_ident
 from types import (
     AsyncGeneratorType,
@@ -30,8 +31,10 @@ from types import (
     GeneratorType,
     MethodType,
 )
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from weakref import ref
 
+from .loops import running_loop
 from .view import ALL_SYNC
 
 if TYPE_CHECKING:
@@ -70,11 +73,11 @@ _SUSPENDABLE: tuple[type[Any], ...] = (CoroutineType, AsyncGeneratorType, Genera
 
 def own_walks(chain: object, codes: frozenset[CodeType]) -> Iterator[Snapshot]:
     """Give the snapshots of this chain's walks in the running task."""
-    task = _current_task()
+    task, known = _current_task(), _numbers(codes)
     last = None if task is None else _frame_of(task.coro)
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        items = _walked(frame, chain, codes)
+        items = _walked(frame, chain, known)
         if items is not None:
             yield items
         if frame is last:  # an eager task starts on top of another one's frames
@@ -87,9 +90,10 @@ def walks_below(chain: object, codes: frozenset[CodeType]) -> Iterator[Snapshot]
 
     Whatever the task: an eager one, too, is called from another one's callback.
     """
+    known = _numbers(codes)
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        items = _walked(frame, chain, codes)
+        items = _walked(frame, chain, known)
         if items is not None and items.mode == ALL_SYNC:
             yield items
         frame = frame.f_back
@@ -98,8 +102,12 @@ def walks_below(chain: object, codes: frozenset[CodeType]) -> Iterator[Snapshot]
 def enclosing_walks(chain: object, codes: frozenset[CodeType]) -> Iterator[Snapshot]:
     """Give the snapshots of this chain's walks that cannot end before the running code goes on."""
     yield from own_walks(chain, codes)
-    for parent, holder in _waiting_parents():
-        yield from _suspended_walks(parent, holder, chain, codes)
+    for parent, child in _parents():
+        # Who holds the group is a longer question than whether a walk is there at all.
+        if any(True for _ in _suspended_walks(parent, None, chain, codes)):
+            holder = _holder(parent, child)
+            if _is_waited_for(child, holder):
+                yield from _suspended_walks(parent, holder, chain, codes)
 
 
 def blocked_tasks(running: CodeType) -> Iterator[object]:
@@ -109,34 +117,71 @@ def blocked_tasks(running: CodeType) -> Iterator[object]:
     another group may well be doing something else in there.
     """
     yield getattr(_current_task(), "coro", None)
-    for parent, holder in _waiting_parents():
+    for parent, child in _parents():
+        holder = _holder(parent, child)
+        if not _is_waited_for(child, holder):
+            continue
         if holder is not None and not _is_held_by(running, parent, holder):
             return
         yield parent.coro
 
 
-def _waiting_parents() -> Iterator[tuple[TaskInfo, Any]]:
-    """Give the tasks that hold ours in a group, or came here through a thread, innermost first.
+def _parents() -> Iterator[tuple[TaskInfo, TaskInfo]]:
+    """Give the tasks that have ours in a group, or came here through a thread, innermost first.
 
-    Each with the coroutine that holds the group; ``None`` for a thread.
+    Each with the task that led to it.
     """
-    child = _current_task()
-    if child is None:
-        return
+    child, hop = _current_task(), HOP.get()
+    seen: set[int] = set()
+    while child is not None and child.id not in seen:
+        seen.add(child.id)
+        parent = _parent_of(child)
+        if parent is None and hop is not None and _came_from_a_thread(child):
+            parent, hop = hop
+        if parent is not None:
+            yield parent, child
+        child = parent
+
+
+def _is_waited_for(child: TaskInfo, holder: object) -> bool:
+    """Say whether the parent of a task waits for it: in a group that it holds, or for a thread."""
+    return holder is not None or child.parent_id is None
+
+
+def _parent_of(child: TaskInfo) -> TaskInfo | None:
+    """Give the task that has this one in a group, looking through all tasks only if need be."""
+    if child.parent_id is None:
+        return None
+    for host in _hosts(child):
+        if id(host) == child.parent_id:
+            made: TaskInfo = cast("Any", type(child))(host)
+            return made
     from anyio import get_running_tasks
 
-    tasks = {task.id: task for task in get_running_tasks()}
-    hop = HOP.get()
-    while child is not None:
-        parent = tasks.pop(child.parent_id or 0, None)  # each one at most once
-        holder = None
-        if parent is not None:
-            holder = _holder(parent, child)
-        elif hop is not None and _came_from_a_thread(child):
-            parent, hop = hop
-        if parent is not None and (holder is not None or child.parent_id is None):
-            yield parent, holder
-        child = parent
+    return next((one for one in get_running_tasks() if one.id == child.parent_id), None)
+
+
+def _hosts(child: TaskInfo) -> Iterator[object]:
+    """Give the tasks that opened the group, or the cancel scopes, that a task runs in.
+
+    There may be thousands of tasks and anyio tells the parent's number only, so this looks at what
+    it keeps for itself. While a task is being started, its parent may be none of these.
+    """
+    task = _native(child)
+    if hasattr(task, "parent_nursery"):  # on trio
+        yield task.parent_nursery.parent_task
+        return
+    states: Any = getattr(sys.modules[type(child).__module__], "_task_states", {})
+    scope = getattr(states.get(task), "cancel_scope", None)
+    while scope is not None:
+        yield getattr(scope, "_host_task", None)
+        scope = getattr(scope, "_parent_scope", None)
+
+
+def _native(task: TaskInfo) -> Any:
+    """Give the task itself, on trio a proxy of it; ``None`` if anyio does not show it."""
+    kept: Any = getattr(task, "_task", None)
+    return cast("Any", kept()) if isinstance(kept, ref) else kept
 
 
 def _is_held_by(code: CodeType, task: TaskInfo, holder: object) -> bool:
@@ -151,10 +196,11 @@ def _suspended_walks(
     task: TaskInfo, holder: object, chain: object, codes: frozenset[CodeType]
 ) -> Iterator[Snapshot]:
     """Give the snapshots of this chain's walks in a task, above the holder if there is one."""
+    known = _numbers(codes)
     for suspended in _awaits(task.coro):
         if suspended is holder:
             return
-        items = _walked(_frame_of(suspended), chain, codes)
+        items = _walked(_frame_of(suspended), chain, known)
         if items is not None:
             yield items
 
@@ -162,10 +208,11 @@ def _suspended_walks(
 def thread_walks(chain: object, codes: frozenset[CodeType]) -> dict[FrameType, int]:
     """Give the frames of this chain's sync walks in all threads, each with its thread's ident."""
     found: dict[FrameType, int] = {}
+    known = _numbers(codes)
     frame: FrameType | None
     for ident, frame in sys._current_frames().items():
         while frame is not None:
-            if frame.f_code in codes and frame.f_locals.get("self") is chain:
+            if id(frame.f_code) in known and frame.f_locals.get("self") is chain:
                 found[frame] = ident
             frame = frame.f_back  # ends as None, so that no frame holds itself
     return found
@@ -209,8 +256,6 @@ def _runs_from(ident: int, called: object) -> bool:
 
 
 def _current_task() -> TaskInfo | None:
-    from .loops import running_loop
-
     if running_loop() is None:
         return None
     from anyio import get_current_task
@@ -227,9 +272,15 @@ def _came_from_a_thread(task: TaskInfo) -> bool:
     return bool(name.endswith("run_async_from_thread.<locals>.task_wrapper"))
 
 
-def _walked(frame: FrameType | None, chain: object, codes: frozenset[CodeType]) -> Snapshot | None:
+@cache
+def _numbers(codes: frozenset[CodeType]) -> frozenset[int]:
+    """Give what code objects are known by; to hash one takes as long as all else about a frame."""
+    return frozenset(map(id, codes))
+
+
+def _walked(frame: FrameType | None, chain: object, known: frozenset[int]) -> Snapshot | None:
     """Give the snapshot that a frame walks, if it is a walk of the chain that has begun."""
-    if frame is None or frame.f_code not in codes or frame.f_locals.get("self") is not chain:
+    if frame is None or id(frame.f_code) not in known or frame.f_locals.get("self") is not chain:
         return None
     items: Snapshot | None = frame.f_locals.get("items")
     return items
@@ -309,6 +360,7 @@ def _runs(group: Any, child: TaskInfo) -> bool:
     """Say whether something is a task group or nursery, or the manager of one, with this task."""
     if type(group).__module__.partition(".")[0] not in ("anyio", "trio"):
         return False
-    nursery = getattr(group, "_nursery", group)
-    tasks: Any = getattr(nursery, "child_tasks", getattr(nursery, "_tasks", ()))
-    return any(id(task) == child.id for task in tasks)
+    nursery, task = getattr(group, "_nursery", group), _native(child)
+    if hasattr(task, "parent_nursery"):
+        return task.parent_nursery is nursery
+    return task in getattr(nursery, "_tasks", ())

@@ -72,16 +72,11 @@ class AsyncChain(
 
     def _show(self, table: Table, items: Snapshot) -> None:
         super()._show(table, items)
-        self._set_turns(self._left)
+        self._renew_turns()
 
     def _changed(self) -> None:
         """Take note that somebody waits, or does no longer."""
-        left = self._left
-        self._waiting = self._count_waiting()
-        self._set_turns(left)
-
-    def _count_waiting(self) -> int:
-        return self._grace.waiting
+        self._waiting = self._grace.waiting
 
     # The event loop.
 
@@ -101,13 +96,17 @@ class AsyncChain(
     # Waiting for walks.
 
     def _reader_left(self) -> None:
-        """Wake those who wait for this, unless they went down with their event loop."""
-        if self._binding.is_abandoned:
-            self._forget_waiters()
-        else:
+        if self._grace.is_due():
             self._wake()
 
     def _wake(self) -> None:
+        """Wake those who are due, unless they went down with their event loop."""
+        if self._binding.is_abandoned:
+            self._forget_waiters()
+        else:
+            self._wake_due()
+
+    def _wake_due(self) -> None:
         self._grace.wake()
 
     async def synchronize(self) -> None:
@@ -117,21 +116,17 @@ class AsyncChain(
         `WrongLoopError`. A checkpoint when it has to wait. Source: ``synchronize_srcu()``.
         """
         self._bind()
-        await self._check_paced(self._refuse_to_synchronize)
-        # The walks under way hold older snapshots from now on, which get no new readers.
-        self._edit(lambda _draft: None)
-        await self._wait_out(self._all_readers_of())
-        await self._pace()
-
-    # Registering and unregistering.
-
-    async def _check_paced(self, check: Callable[..., None], *arguments: Any) -> None:
-        """Run a check; a caller that it refuses again and again still yields (D11)."""
         try:
-            check(*arguments)
+            self._refuse_to_synchronize()
         except TocsinError:
             await self._pace()
             raise
+        # The walks under way hold older snapshots from now on, which get no new readers.
+        self._edit(lambda _draft: None)
+        await self._wait_out(self._readers_of())
+        await self._pace()
+
+    # Registering and unregistering.
 
     async def _register(
         self, target: Any, options: BlockOptions, *, unique_priority: bool
@@ -140,7 +135,7 @@ class AsyncChain(
         block = self._coerce(target, options)
         claim = self._begin(block, unique_priority=unique_priority)
         try:
-            if claim.admitted:
+            if claim.admitted and self._replay is not None:
                 await self._replay_each(block)
             self._join(claim)
         except BaseException:
@@ -208,8 +203,7 @@ class AsyncChain(
 
     def statistics(self) -> ChainStatistics:
         """Give the state of the chain at this moment."""
-        table = self._table
-        running = sum(one.readers or 1 for one in self._all_readers_of())
+        table, running = self._table, self._count_walks()
         writers = self._writers_waiting()
         return ChainStatistics(len(table.members), len(table.parked), running, writers)
 

@@ -34,7 +34,7 @@ from ._typing import DataT, EventT
 from .ancestry import thread_walks, waits_for_us
 from .buffers import ThreadBuffer
 from .careful_calls import SYNC_WALKS
-from .errors import AsyncCallbackError
+from .errors import AsyncCallbackError, TocsinError
 from .guards import Graced, Guarded
 from .pacing import CHECKPOINT_EVERY, Paced
 from .raw_calls import RawCalls
@@ -195,9 +195,13 @@ class BlockingChain(Guarded[EventT, DataT]):
         block has. Raises `WouldDeadlockError` inside a walk of this chain, else as
         `SrcuChain.register`. Source: ``blocking_notifier_chain_register[_unique_prio]()``.
         """
-        await self._pace()
-        async with self._written("registering on"):
+        if not self._draw():
+            await self._pause()
+        lock = await self._begin_write("registering on")
+        try:
             return await self._register(target, options, unique_priority=unique_priority)
+        finally:
+            lock.release_write()
 
     async def unregister(self, block: NotifierBlock[EventT, DataT, Any]) -> None:
         """Take a block off: not running, never again; no walk overlaps the change.
@@ -207,9 +211,12 @@ class BlockingChain(Guarded[EventT, DataT]):
         has to wait. Source: ``blocking_notifier_chain_unregister()``.
         """
         self._bind()
-        await self._check_paced(self._require, block)
-        instead = "use unregister_nosync()"
-        await self._check_paced(self._refuse_any_walk, "unregistering from", instead)
+        try:
+            self._require(block)
+            self._refuse_any_walk("unregistering from", "use unregister_nosync()")
+        except TocsinError:
+            await self._pace()
+            raise
         try:
             lock = await self._acquire_write()
         except BaseException:
@@ -219,7 +226,8 @@ class BlockingChain(Guarded[EventT, DataT]):
             self._remove(block)
         finally:
             lock.release_write()
-        await self._pace()
+        if not self._draw():
+            await self._pause()
 
     def register_nowait(
         self,
@@ -244,8 +252,11 @@ class BlockingChain(Guarded[EventT, DataT]):
         Raises `WouldDeadlockError` inside a walk of this chain, `WrongLoopError`.
         """
         await self._pace()
-        async with self._written("filtering"):
+        lock = await self._begin_write("filtering")
+        try:
             await self._set_filter(filter)
+        finally:
+            lock.release_write()
 
     def set_filter_nowait(self, filter: Callable[[AnyBlock], bool] | None) -> None:  # noqa: A002
         """Like `set_filter`, at once, or `anyio.WouldBlock`. Sync."""
@@ -268,7 +279,7 @@ class RawChain(Awaited, Paced, SyncChain[EventT, DataT], RawCalls[EventT, DataT]
 
     def _show(self, table: Table, items: Snapshot) -> None:
         super()._show(table, items)
-        self._set_turns(self._left)
+        self._renew_turns()
 
     def _refuse_awaiting(self, block: AnyBlock) -> None:
         if block.is_async:
@@ -332,7 +343,8 @@ class SrcuChain(Graced[EventT, DataT]):
         Source: ``srcu_notifier_chain_register()``.
         """
         self._bind()
-        await self._pace()
+        if not self._draw():
+            await self._pause()
         return await self._register(target, options, unique_priority=unique_priority)
 
     async def unregister(self, block: NotifierBlock[EventT, DataT, Any]) -> None:
@@ -344,11 +356,18 @@ class SrcuChain(Graced[EventT, DataT]):
         Source: ``srcu_notifier_chain_unregister()``.
         """
         self._bind()
-        await self._check_paced(self._require, block)
-        await self._check_paced(self._refuse_own_walk, block)
+        try:
+            self._require(block)
+            holders = self._readers_of(block)
+            self._refuse_to_wait_for(holders)
+        except TocsinError:
+            await self._pace()
+            raise
         self._remove(block)
-        await self._wait_for(block)
-        await self._pace()
+        if holders:
+            await self._wait_out(holders)
+        if not self._draw():
+            await self._pause()
 
     def register_nowait(
         self,

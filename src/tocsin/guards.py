@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ._typing import DataT, EventT
@@ -13,7 +13,7 @@ from .bands import ASYNC_WALKS
 from .locks import ReaderWriterLock
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable
 
     from .block import AnyBlock
 
@@ -28,18 +28,26 @@ class Guarded(AsyncChain[EventT, DataT]):
     _rwlock: ReaderWriterLock
 
     def _set_up(self) -> None:
-        self._rwlock = ReaderWriterLock(lambda: not self._all_readers_of(), self._changed)
+        self._rwlock = ReaderWriterLock(lambda: not self._is_walked(), self._changed)
 
-    @asynccontextmanager
-    async def _written(self, what: str) -> AsyncGenerator[None]:
-        """Hold the write lock, refusing to wait for oneself."""
+    def _changed(self) -> None:
+        lock = self._rwlock
+        self._waiting = self._grace.waiting + lock.waiting
+        if lock.is_closed:
+            self._close_door()
+        else:
+            self._open_door()
+
+    def _refill(self) -> None:
+        super()._refill()
+        if self._rwlock.is_closed:
+            self._close_door()
+
+    async def _begin_write(self, what: str) -> ReaderWriterLock:
+        """Take the write lock and give it, refusing to wait for oneself."""
         self._bind()
         self._refuse_any_walk(what, "do it after the call")
-        lock = await self._acquire_write()
-        try:
-            yield
-        finally:
-            lock.release_write()
+        return await self._acquire_write()
 
     async def _acquire_write(self) -> ReaderWriterLock:
         """Take the write lock and give it: in the end, if the loop is closed, there is another."""
@@ -62,7 +70,7 @@ class Guarded(AsyncChain[EventT, DataT]):
             self._rwlock.release_write()
 
     def _refuse_any_walk(self, what: str, instead: str) -> None:
-        busy = self._rwlock.writing or self._readers_of()
+        busy = self._rwlock.writing or self._is_walked()
         if busy and any(True for _ in enclosing_walks(self, ASYNC_WALKS | REPLAYS)):
             self._would_deadlock(what, instead)
 
@@ -87,16 +95,13 @@ class Guarded(AsyncChain[EventT, DataT]):
             self._would_deadlock("calling", "a replay cannot call its own chain")
         await self._rwlock.acquire_read()
 
-    @property
-    def _is_closed(self) -> bool:
-        return self._rwlock.is_closed
+    def _reader_left(self) -> None:
+        if self._rwlock.is_due() or self._grace.is_due():
+            self._wake()
 
-    def _wake(self) -> None:
-        super()._wake()
+    def _wake_due(self) -> None:
+        super()._wake_due()
         self._rwlock.wake()
-
-    def _count_waiting(self) -> int:
-        return self._grace.waiting + self._rwlock.waiting
 
     def _writers_waiting(self) -> int:
         return self._grace.waiting + self._rwlock.writers_waiting

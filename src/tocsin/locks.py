@@ -26,6 +26,7 @@ cannot take, being cancelled, is passed on.
 from __future__ import annotations
 
 from collections import deque
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from .view import Snapshot
 
 __all__ = ["PATIENCE", "GracePeriods", "ReaderWriterLock"]
+
+_readers = attrgetter("readers")
 
 PATIENCE = 0.05
 """Seconds that a writer first waits before it lets the readers behind it pass."""
@@ -85,6 +88,12 @@ class ReaderWriterLock:
         """How many of them want to write."""
         return sum(waiter.is_writer for waiter in self._queue)
 
+    def is_due(self) -> bool:
+        """Say whether the first in the queue can be granted what it waits for."""
+        if self.writing or not self._queue:
+            return False
+        return not self._queue[0].is_writer or not (self._entering or not self._is_idle())
+
     def acquire_write_nowait(self) -> bool:
         """Take the lock for writing if that needs no waiting; say whether it was taken."""
         if self.is_closed or self._entering or not self._is_idle():
@@ -131,14 +140,13 @@ class ReaderWriterLock:
 
     def wake(self) -> None:
         """Grant what can be granted: one writer, or the readers at the head of the queue."""
-        while self._queue and not self.writing:
-            if not self._queue[0].is_writer:
-                self._admit(self._queue.popleft())
-            elif self._entering or not self._is_idle():
-                break
-            else:
+        while self.is_due():
+            waiter = self._queue.popleft()
+            if waiter.is_writer:
                 self.writing = True
-                self._queue.popleft().grant()
+                waiter.grant()
+            else:
+                self._admit(waiter)
         self._changed()
 
     def forget(self) -> None:
@@ -187,6 +195,13 @@ class GracePeriods:
         """How many are waiting."""
         return len(self._waiters)
 
+    def is_due(self) -> bool:
+        """Say whether somebody's snapshots have no readers left."""
+        for snapshots, _ in self._waiters:  # noqa: SIM110 - asked whenever a walk ends meanwhile
+            if not any(map(_readers, snapshots)):
+                return True
+        return False
+
     async def wait(self, snapshots: Iterable[Snapshot]) -> None:
         """Wait until none of the snapshots, which must have been replaced, has readers.
 
@@ -210,7 +225,7 @@ class GracePeriods:
     def wake(self) -> None:
         """Wake those whose snapshots have no readers left."""
         for snapshots, event in self._waiters:
-            if not any(one.readers for one in snapshots):
+            if not any(map(_readers, snapshots)):
                 event.set()
 
     def forget(self) -> None:

@@ -34,7 +34,7 @@ class Paced:
     if TYPE_CHECKING:
         _items: Snapshot
         _turns: repeat[Snapshot]
-        _budget: int  # what is left of the budget while the door is closed
+        _budget: int  # what is left of it while the door is closed, else 0
         _checkpoint_every: int
         _waiting: int
 
@@ -46,20 +46,30 @@ class Paced:
         self._budget = 0
         self._turns = repeat(self._items, 0)  # so that the first call looks at its event loop
 
-    @property
-    def _is_closed(self) -> bool:
-        """Whether walks have to queue."""
-        return False
+    def _renew_turns(self) -> None:
+        """Give the turns that are left what the chain shows now, and let go of the old."""
+        self._turns = repeat(self._items, length_hint(self._turns))
 
-    @property
-    def _left(self) -> int:
-        """How many turns the budget still has."""
-        return length_hint(self._turns) + self._budget
+    def _close_door(self) -> None:
+        """Have every walk that comes now look closer."""
+        left = length_hint(self._turns)
+        if left:
+            self._budget += left
+            self._turns = repeat(self._items, 0)
 
-    def _set_turns(self, left: int) -> None:
-        closed = self._is_closed
-        self._budget = left if closed else 0
-        self._turns = repeat(self._items, 0 if closed else left)
+    def _open_door(self) -> None:
+        """Give walks their turns again."""
+        if self._budget:
+            self._turns = repeat(self._items, length_hint(self._turns) + self._budget)
+            self._budget = 0
+
+    def _draw(self) -> bool:
+        """Take a turn from the budget, if it has one left, be the door open or closed."""
+        for _ in self._turns:
+            return True
+        left = self._budget > 0
+        self._budget -= left
+        return left
 
     async def _enter(self) -> Snapshot:
         """Let a walk in that found no turn."""
@@ -69,17 +79,21 @@ class Paced:
 
     async def _pace(self) -> None:
         """Draw on the budget; a checkpoint when it is used up."""
-        left = self._left
-        if left:
-            self._set_turns(left - 1)
-            return
+        if not self._draw():
+            await self._pause()
+
+    async def _pause(self) -> None:
+        """Fill the budget, which is used up; a checkpoint."""
         loop = self._bind()
         # Refilled before the checkpoint, or all concurrent callers would pause at once.
-        self._set_turns(self._checkpoint_every - 1)
+        self._refill()
         if loop is not None:
             from anyio.lowlevel import checkpoint
 
             await checkpoint()
+
+    def _refill(self) -> None:
+        self._turns = repeat(self._items, self._checkpoint_every - 1)
 
     async def _admit(self) -> None:
         """Wait for a turn to walk."""
@@ -109,5 +123,5 @@ class Paced:
 
     def _end_walk(self, items: Snapshot) -> None:
         items.readers -= 1
-        if self._waiting:
+        if self._waiting and not items.readers:  # the last of them
             self._reader_left()

@@ -52,22 +52,29 @@ class Awaited:
         """Give the snapshots of this chain's walks that wait for the running code."""
         return enclosing_walks(self, ASYNC_WALKS)
 
-    def _readers_of(self, block: AnyBlock | None = None) -> list[Snapshot]:
-        """Give the snapshots of the walks that may suspend (and hold ``block``)."""
-        return [
-            one for one in self._walked if one.readers and (block is None or one.find(block) >= 0)
-        ]
+    def _walks_below(self) -> Iterator[Snapshot]:
+        """Give the snapshots of the walks that nobody counts.
 
-    def _all_readers_of(self, block: AnyBlock | None = None) -> list[Snapshot]:
-        """Give those of all walks: one of sync callbacks alone is below us, or over."""
-        read = self._readers_of(block)
+        Theirs are sync callbacks alone, so whoever can ask was called from one of them.
+        """
         if any(one.mode == ALL_SYNC for one in self._walked):
-            below = walks_below(self, UNCOUNTED)
-            read += [one for one in below if block is None or one.find(block) >= 0]
-        return read
+            yield from walks_below(self, UNCOUNTED)
+
+    def _count_walks(self) -> int:
+        return sum(one.readers for one in self._walked) + sum(1 for _ in self._walks_below())
+
+    def _is_walked(self) -> bool:
+        """Say whether any walk is under way."""
+        return any(one.readers for one in self._walked) or any(True for _ in self._walks_below())
+
+    def _readers_of(self, block: AnyBlock | None = None) -> list[Snapshot]:
+        """Give the snapshots of the walks that are under way (and may hold ``block``)."""
+        walked = [one for one in self._walked if one.readers]
+        walked += self._walks_below()
+        return walked if block is None else [one for one in walked if one.find(block) >= 0]
 
     def _may_be_running(self, block: AnyBlock) -> bool:
-        return bool(self._all_readers_of(block))
+        return bool(self._readers_of(block))
 
     def _refuse_own_walk(
         self,
@@ -76,23 +83,32 @@ class Awaited:
         instead: str = "use unregister_nosync()",
     ) -> None:
         """Refuse to wait for a walk that may hold the block and that this code runs in."""
-        holders = self._readers_of(block)
-        if holders and any(one is items for items in self._enclosing() for one in holders):
+        self._refuse_to_wait_for(self._readers_of(block), what, instead)
+
+    def _refuse_to_wait_for(
+        self,
+        walked: list[Snapshot],
+        what: str = "unregistering from",
+        instead: str = "use unregister_nosync()",
+    ) -> None:
+        if walked and any(one is items for items in self._enclosing() for one in walked):
             self._would_deadlock(what, instead)
 
     def _refuse_to_synchronize(self) -> None:
-        if self._readers_of() and any(True for _ in self._enclosing()):
+        if self._is_walked() and any(True for _ in self._enclosing()):
             self._would_deadlock("synchronizing", "do it after the call")
 
     async def _wait_for(self, block: AnyBlock) -> None:
         self._refuse_own_walk(block)
-        await self._wait_out(self._all_readers_of(block))
+        await self._wait_out(self._readers_of(block))
 
     async def _wait_out(self, snapshots: list[Snapshot]) -> None:
         """Wait until nobody walks through these snapshots, which have been replaced."""
-        if snapshots:
-            self._tell_waiting()
-        if not all(one.readers for one in snapshots):  # below us in this thread: over when we yield
+        if not snapshots:
+            return
+        self._tell_waiting()
+        # One that nobody counts goes on when we yield, unless that leads to a nested event loop.
+        while any(one is items for items in self._walks_below() for one in snapshots):
             from anyio.lowlevel import checkpoint
 
             await checkpoint()
