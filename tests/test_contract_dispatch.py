@@ -588,6 +588,33 @@ async def test_d14_an_unregistered_block_is_released_at_once(rig: Rig) -> None:
 
 
 @every_way
+@pytest.mark.parametrize("options", [{}, {"once": True}, {"timeout": 9}, {"thread": True}])
+async def test_d14_what_is_called_is_released_with_its_block(
+    flavour: Any, colour: str, walk: str, options: dict[str, Any]
+) -> None:
+    """Also where one callback is in several blocks, whose slots then differ from it."""
+    if ("timeout" in options and colour == "sync") or (
+        "thread" in options and (colour, flavour) not in [("sync", one) for one in ASYNC]
+    ):
+        pytest.skip("no option of this flavour and colour")
+    rig = Rig(flavour, colour=colour, walk=walk)
+    callback = rig.callback("called")
+    gone = weakref.ref(callback)
+    gc.collect()
+    gc.disable()
+    try:
+        blocks = [await rig.register(callback, **options) for _ in range(3)]
+        await rig.call(1, None)
+        assert rig.drain() == ["called"] * 3
+        for block in blocks:
+            await rig.unregister(block) if block.chain else None
+        del blocks, block, callback
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+@every_way
 async def test_d14_or_when_the_last_walk_that_began_before_has_ended(rig: Rig) -> None:
     victims = [await rig.add("victim", priority=-1)]
     gone = weakref.ref(victims[0])
