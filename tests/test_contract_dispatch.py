@@ -588,16 +588,25 @@ async def test_d14_an_unregistered_block_is_released_at_once(rig: Rig) -> None:
 
 
 @every_way
-@pytest.mark.parametrize("options", [{}, {"once": True}, {"timeout": 9}, {"thread": True}])
 async def test_d14_what_is_called_is_released_with_its_block(
-    flavour: Any, colour: str, walk: str, options: dict[str, Any]
+    flavour: Any, colour: str, walk: str
 ) -> None:
     """Also where one callback is in several blocks, whose slots then differ from it."""
-    if ("timeout" in options and colour == "sync") or (
-        "thread" in options and (colour, flavour) not in [("sync", one) for one in ASYNC]
-    ):
-        pytest.skip("no option of this flavour and colour")
-    rig = Rig(flavour, colour=colour, walk=walk)
+    for options in wrapping_options(flavour, colour):
+        await see_released(Rig(flavour, colour=colour, walk=walk), options)
+
+
+def wrapping_options(flavour: Any, colour: str) -> list[dict[str, Any]]:
+    """Give the options with which something else than the callback is called, and none."""
+    options: list[dict[str, Any]] = [{}, {"once": True}]
+    if colour == "async":
+        options.append({"timeout": 9})
+    elif flavour in ASYNC:
+        options.append({"thread": True})
+    return options
+
+
+async def see_released(rig: Rig, options: dict[str, Any]) -> None:
     callback = rig.callback("called")
     gone = weakref.ref(callback)
     gc.collect()

@@ -69,7 +69,7 @@ class TableMachine(RuleBasedStateMachine):
         self.parked: list[Block] = []
         self.held: list[tuple[Snapshot, list[Block], list[object], bytes]] = []
 
-    def publish(self, *changes: Callable[[Table], None], gone: list[Block]) -> None:
+    def publish(self, *changes: Callable[[Table], object], gone: list[Block]) -> None:
         """Replace the table, as `Core._edit` does; a walk holds every snapshot of the old one."""
         for one in self.snapshots():
             self.held.append((one, one.blocks.copy(), list(one), one.kinds))
@@ -91,7 +91,7 @@ class TableMachine(RuleBasedStateMachine):
             return [view]
         return [self.table.snapshot(key) for key in (*view.routes, REST)]
 
-    def activate(self, block: Block) -> Callable[[Table], None]:
+    def activate(self, block: Block) -> Callable[[Table], object]:
         block._nb_slot = object()  # type: ignore[assignment]
         self.active.append(block)
         return lambda draft: draft.add(block)
@@ -144,7 +144,7 @@ class TableMachine(RuleBasedStateMachine):
         parks, admits = choose(self.active), choose(self.parked)
         self.active = [block for block in self.active if block not in parks]
         self.parked = [block for block in self.parked if block not in admits] + parks
-        changes: list[Callable[[Table], None]] = []
+        changes: list[Callable[[Table], object]] = []
         for block in parks:
             changes += [partial(Table.discard, block=block), partial(Table.park, block=block)]
         for block in admits:

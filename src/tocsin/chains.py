@@ -27,19 +27,16 @@ Source: ``kernel/notifier.c``, ``include/linux/notifier.h``.
 
 from __future__ import annotations
 
-from threading import RLock
 from typing import TYPE_CHECKING, Any, overload
 
 from ._typing import DataT, EventT
-from .ancestry import thread_walks, waits_for_us
 from .buffers import ThreadBuffer
-from .careful_calls import SYNC_WALKS
 from .errors import AsyncCallbackError, TocsinError
 from .guards import Graced, Guarded
 from .pacing import CHECKPOINT_EVERY, Paced
 from .raw_calls import RawCalls
 from .streams import Streaming
-from .sync_base import SyncChain, wait_for_threads
+from .sync_base import SyncChain, Threaded, wait_for_threads
 from .waits import Awaited
 
 if TYPE_CHECKING:
@@ -61,7 +58,7 @@ if TYPE_CHECKING:
 __all__ = ["AtomicChain", "BlockingChain", "RawChain", "SrcuChain"]
 
 
-class AtomicChain(SyncChain[EventT, DataT], Streaming[EventT, DataT]):
+class AtomicChain(Threaded[EventT, DataT], Streaming[EventT, DataT]):
     """Sync callbacks that must not block; callable from any thread and any signal handler.
 
     Writers take a lock, walks take none. Every member is legal inside a callback, except
@@ -72,18 +69,6 @@ class AtomicChain(SyncChain[EventT, DataT], Streaming[EventT, DataT]):
     __slots__ = ()
 
     _buffer_type = ThreadBuffer
-
-    def _set_up(self) -> None:
-        self._lock = RLock()  # a signal handler may write in the middle of a write
-
-    def _offer(self, table: Table, items: Snapshot) -> None:
-        # A walk does not wait for a writer; what it made, it then has for itself.
-        lock: Any = self._lock
-        if lock.acquire(blocking=False):
-            try:
-                self._show(table, items)
-            finally:
-                lock.release()
 
     def _check_allowed(self, block: AnyBlock) -> None:
         super()._check_allowed(block)
@@ -143,25 +128,6 @@ class AtomicChain(SyncChain[EventT, DataT], Streaming[EventT, DataT]):
         nothing for it; blocks this thread meanwhile. Source: ``synchronize_rcu()``.
         """
         wait_for_threads(self, timeout)
-
-    def _may_be_running(self, block: AnyBlock) -> bool:  # noqa: ARG002 - of walks, frames tell
-        return bool(self.statistics().walks_running)
-
-    def _refuse_own_walk(
-        self,
-        block: AnyBlock,  # noqa: ARG002 - any walk may be in it
-        what: str = "unregistering from",
-        instead: str = "use unregister_nosync()",
-    ) -> None:
-        if waits_for_us(thread_walks(self, SYNC_WALKS)):
-            self._would_deadlock(what, instead)
-
-    async def _wait_for(self, block: AnyBlock) -> None:
-        if self._may_be_running(block):
-            self._refuse_own_walk(block)
-            from anyio import to_thread
-
-            await to_thread.run_sync(self.synchronize, abandon_on_cancel=True)
 
     def set_filter(self, filter: Callable[[AnyBlock], bool] | None) -> None:  # noqa: A002
         """Replace the filter, or remove it with ``None``; every block is looked at anew.

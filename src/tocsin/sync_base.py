@@ -1,10 +1,12 @@
-"""`SyncChain`: what the two flavours with sync members share beyond `Chain`."""
+"""`SyncChain`: what the two flavours with sync members share beyond `Chain`; and threads."""
 
 from __future__ import annotations
 
 import math
 import time
 from contextlib import contextmanager
+from functools import partial
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from ._typing import DataT, EventT
@@ -25,8 +27,10 @@ if TYPE_CHECKING:
     from ._typing import SyncResult
     from .block import AnyBlock, NotifierBlock
     from .options import BlockOptions
+    from .table import Table
+    from .view import Snapshot
 
-__all__ = ["SyncChain", "wait_for_threads"]
+__all__ = ["SyncChain", "Threaded", "wait_for_threads"]
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.0001, 0.01  # seconds between two looks at the threads' frames
 
@@ -74,6 +78,43 @@ class SyncChain(Chain[EventT, DataT], CarefulSyncCalls[EventT, DataT]):
         running += sum(one.readers for one in self._walked)
         running += sum(1 for _ in walks_below(self, UNCOUNTED))
         return ChainStatistics(len(table.members), len(table.parked), running, 0)
+
+
+class Threaded(SyncChain[EventT, DataT]):
+    """A sync chain whose walks and writers may be in any thread. Not for direct use."""
+
+    __slots__ = ()
+
+    def _set_up(self) -> None:
+        self._lock = RLock()  # a signal handler may write in the middle of a write
+
+    def _offer(self, table: Table, items: Snapshot) -> None:
+        # A walk does not wait for a writer; what it made, it then has for itself.
+        lock: Any = self._lock
+        if lock.acquire(blocking=False):
+            try:
+                self._show(table, items)
+            finally:
+                lock.release()
+
+    def _may_be_running(self, block: AnyBlock) -> bool:  # noqa: ARG002 - of walks, frames tell
+        return bool(self.statistics().walks_running)
+
+    def _refuse_own_walk(
+        self,
+        block: AnyBlock,  # noqa: ARG002 - any walk may be in it
+        what: str = "unregistering from",
+        instead: str = "use unregister_nosync()",
+    ) -> None:
+        if waits_for_us(thread_walks(self, SYNC_WALKS)):
+            self._would_deadlock(what, instead)
+
+    async def _wait_for(self, block: AnyBlock) -> None:
+        if self._may_be_running(block):
+            self._refuse_own_walk(block)
+            from anyio import to_thread
+
+            await to_thread.run_sync(partial(wait_for_threads, self, None), abandon_on_cancel=True)
 
 
 def wait_for_threads(chain: SyncChain[Any, Any], timeout: float | None) -> None:
