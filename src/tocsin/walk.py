@@ -84,6 +84,22 @@ async def adrive(walk: Walk, data: object) -> Walk:
         del walk  # it may hold an exception, whose traceback holds this frame
 
 
+def passes(
+    chain: SyncCalls[Any, Any] | AsyncCalls[Any, Any],
+    items: Snapshot,
+    slot: object,
+    result: Any,
+    error: Exception,
+) -> bool:
+    """Say whether a fast loop may let this exception pass, giving it its note."""
+    if slot is None:  # a signal handler's, before the first callback
+        return True
+    if not takes_note(chain._errors, error, result):
+        return False
+    note_failure(chain, items, items.place_of(slot), error)
+    return True
+
+
 class SyncCalls(Generic[EventT, DataT]):
     """`call`, for a chain whose walks are sync and take no lock."""
 
@@ -122,6 +138,7 @@ class SyncCalls(Generic[EventT, DataT]):
                     return self._report(items, event, data, -1).result
         result: Any = None
         call: Any = None
+        failures: list[Exception]
         try:
             for call in items:
                 result = call(event, data)
@@ -133,25 +150,25 @@ class SyncCalls(Generic[EventT, DataT]):
                 return NOTIFY_DONE if result is None else result
             if type(result) in PLAIN_INTS:
                 return result  # type: ignore[no-any-return]
-            failure = None
+            failures = []
         except Exception as error:
-            if call is None:  # a signal handler's, before the first callback
+            if passes(self, items, call, result, error):
                 raise
-            if takes_note(self._errors, error, result):
-                note_failure(self, items, items.place_of(call), error)
-                raise
-            failure = error
-        try:
-            return self._resume(items, event, data, call, result, failure)
-        finally:
-            failure = None  # its traceback holds this frame
-            locals()  # renews the copy that is left when `ancestry` has looked, before 3.13
+            failures = [error]
+        return self._resume(items, event, data, call, result, failures)
 
     def _resume(
-        self, items: Snapshot, event: Any, data: Any, slot: object, result: Any, failure: Any
+        self,
+        items: Snapshot,
+        event: Any,
+        data: Any,
+        slot: object,
+        result: Any,
+        failures: list[Exception],
     ) -> int:
         """Go on carefully, at an outcome that the fast loop does not know what to do with."""
         walk: Any
+        failure = failures.pop() if failures else None  # that no frame above holds it
         try:
             walk = Walk.take_over(self, items, event, self._errors, slot, result, failure)
             return drive(walk, data).report().result
@@ -203,7 +220,7 @@ class AsyncCalls(Generic[EventT, DataT]):
         while a writer waits or works. Legal inside a callback.
         Source: ``*_notifier_call_chain()``.
         """
-        items: Any = None
+        items: Any
         for items in self._turns:  # noqa: B007
             break
         else:
@@ -222,11 +239,10 @@ class AsyncCalls(Generic[EventT, DataT]):
             mode = items.mode
         result: Any = None
         call: Any = None
-        if mode:  # one that cannot suspend need not be counted
-            items.readers += 1
-        try:
+        failures: list[Exception]
+        if not mode:  # a walk that cannot suspend need not be counted
             try:
-                if not mode:
+                try:
                     for call in items:
                         result = call(event, data)
                         if result is None or result is OK or result is ZERO or result is DONE:
@@ -235,7 +251,22 @@ class AsyncCalls(Generic[EventT, DataT]):
                             break
                     else:
                         return NOTIFY_DONE if result is None else result
-                elif mode != MIXED:
+                    if type(result) in PLAIN_INTS:
+                        return result  # type: ignore[no-any-return]
+                    failures = []
+                except Exception as error:
+                    if passes(self, items, call, result, error):
+                        raise
+                    failures = [error]
+                return await self._aresume(items, event, data, call, result, failures)
+            finally:
+                if self._waiting:
+                    items = None  # this walk is over: `ancestry` must not take it for one
+                    self._reader_left()
+        items.readers += 1
+        try:
+            try:
+                if mode != MIXED:
                     for call in items:
                         result = await call(event, data)
                         if result is None or result is OK or result is ZERO or result is DONE:
@@ -255,31 +286,29 @@ class AsyncCalls(Generic[EventT, DataT]):
                         return NOTIFY_DONE if result is None else result
                 if type(result) in PLAIN_INTS:
                     return result  # type: ignore[no-any-return]
-                failure = None
+                failures = []
             except Exception as error:
-                if call is None:  # as in SyncCalls.call
+                if passes(self, items, call, result, error):
                     raise
-                if takes_note(self._errors, error, result):
-                    note_failure(self, items, items.place_of(call), error)
-                    raise
-                failure = error
-            try:
-                return await self._aresume(items, event, data, call, result, failure)
-            finally:
-                failure = None  # its traceback holds this frame
-                locals()  # see SyncCalls.call
+                failures = [error]
+            return await self._aresume(items, event, data, call, result, failures)
         finally:
-            if mode:
-                items.readers -= 1
+            items.readers -= 1
             if self._waiting:
-                items = None  # this walk is over: `ancestry` must not take it for one
                 self._reader_left()
 
     async def _aresume(
-        self, items: Snapshot, event: Any, data: Any, slot: object, result: Any, failure: Any
+        self,
+        items: Snapshot,
+        event: Any,
+        data: Any,
+        slot: object,
+        result: Any,
+        failures: list[Exception],
     ) -> int:
         """Go on carefully, at an outcome that the fast loops do not know what to do with."""
         walk: Any
+        failure = failures.pop() if failures else None  # that no frame above holds it
         try:
             walk = Walk.take_over(self, items, event, self._errors, slot, result, failure)
             return (await adrive(walk, data)).report().result
