@@ -281,6 +281,9 @@ class RawChain(Awaited, Paced, SyncChain[EventT, DataT], RawCalls[EventT, DataT]
         super()._show(table, items)
         self._renew_turns()
 
+    def _count_walks(self) -> int:
+        return Awaited._count_walks(self) + SyncChain._count_walks(self)
+
     def _refuse_awaiting(self, block: AnyBlock) -> None:
         if block.is_async:
             raise AsyncCallbackError(

@@ -69,9 +69,10 @@ class SyncChain(Chain[EventT, DataT], SyncCalls[EventT, DataT]):
     def statistics(self) -> ChainStatistics:
         """Give the state of the chain at this moment, walks in all threads counted."""
         table = self._table
-        running = len(thread_walks(self, SYNC_WALKS))
-        running += sum(one.readers for one in self._walked)
-        return ChainStatistics(len(table.members), len(table.parked), running, 0)
+        return ChainStatistics(len(table.members), len(table.parked), self._count_walks(), 0)
+
+    def _count_walks(self) -> int:
+        return len(thread_walks(self, SYNC_WALKS))
 
 
 def wait_for_threads(chain: SyncChain[Any, Any], timeout: float | None) -> None:
