@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any, overload
 from ._typing import DataT, EventT
 from .ancestry import thread_walks, waits_for_us
 from .buffers import ThreadBuffer
-from .errors import AsyncCallbackError, TocsinError
+from .errors import AsyncCallbackError
 from .guards import Graced, Guarded
 from .pacing import CHECKPOINT_EVERY, Paced
 from .raw_calls import RawCalls
@@ -210,13 +210,7 @@ class BlockingChain(Guarded[EventT, DataT]):
         `WouldDeadlockError` inside a walk of this chain, `WrongLoopError`. A checkpoint when it
         has to wait. Source: ``blocking_notifier_chain_unregister()``.
         """
-        self._bind()
-        try:
-            self._require(block)
-            self._refuse_any_walk("unregistering from", "use unregister_nosync()")
-        except TocsinError:
-            await self._pace()
-            raise
+        await self._check_leaving(block)
         try:
             lock = await self._acquire_write()
         except BaseException:
@@ -282,7 +276,7 @@ class RawChain(Awaited, Paced, SyncChain[EventT, DataT], RawCalls[EventT, DataT]
         self._renew_turns()
 
     def _count_walks(self) -> int:
-        return Awaited._count_walks(self) + SyncChain._count_walks(self)
+        return super()._count_walks() + len(thread_walks(self, SYNC_WALKS))
 
     def _refuse_awaiting(self, block: AnyBlock) -> None:
         if block.is_async:
@@ -358,14 +352,7 @@ class SrcuChain(Graced[EventT, DataT]):
         `WouldDeadlockError` inside such a walk. A checkpoint when it has to wait.
         Source: ``srcu_notifier_chain_unregister()``.
         """
-        self._bind()
-        try:
-            self._require(block)
-            holders = self._readers_of(block)
-            self._refuse_to_wait_for(holders)
-        except TocsinError:
-            await self._pace()
-            raise
+        holders = await self._check_leaving(block)
         self._remove(block)
         if holders:
             await self._wait_out(holders)
