@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import threading
-from contextlib import suppress
+import weakref
 from functools import partial
-from types import coroutine
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tocsin import AtomicChain, NotifierBlock, Observer, SrcuChain
+from tocsin import NOTIFY_BAD, AtomicChain, NotifierBlock, Observer, RegistrationVetoedError
 from tocsin.core import Core
 from tocsin.table import Table
 from tocsin.view import Snapshot, Walked
@@ -19,7 +19,7 @@ from tocsin.view import Snapshot, Walked
 from .flavours import FLAVOURS, SYNC, Rig
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
 
 pytestmark = pytest.mark.anyio
 every_flavour = pytest.mark.parametrize("flavour", FLAVOURS)
@@ -384,32 +384,59 @@ def test_a_call_does_not_wait_for_a_writer_in_another_thread(shape: str) -> None
     assert heard == ["first", "first", "newcomer"]
 
 
-# A walk over sync callbacks alone is not counted, and can be waited for all the same.
-
-
-@coroutine
-def go_on(begun: Any, asked: Any) -> Generator[Any, Any, None]:
-    """Go on with a coroutine that was begun by hand, where it asked the loop for something."""
-    with suppress(StopIteration):
-        while True:
-            answer = yield asked
-            asked = begun.send(answer)
-
-
-@pytest.mark.parametrize("member", ["unregister", "synchronize"])
-async def test_what_a_sync_callback_begins_by_hand_waits_until_its_walk_is_over(
-    member: str,
+@pytest.mark.parametrize("shape", ["plain", "routed"])
+def test_a_call_ends_however_often_others_write_in_its_middle(
+    shape: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rig, begun = Rig(SrcuChain), list[Any]()
+    """It keeps what it has made to itself, without whoever has left."""
+    chain, heard, late = AtomicChain[Any, Any]("chain"), list[str](), list[Any]()
+    if shape == "routed":
+        chain.register(lambda event, data: None, events="other")
+    chain.register(lambda event, data: heard.append("stays"))
+    leaver = chain.register(lambda event, data: heard.append("leaves"))
+    known = Walked.add
 
-    def begin(event: Any, data: Any) -> None:
-        waiting = getattr(rig.chain, member)(*[beginner] * (member == "unregister"))
-        begun.append((waiting, waiting.send(None)))
-        rig.log.append("begun")
+    def write(walked: Walked, items: Snapshot) -> None:
+        if leaver.chain is not None:
+            chain.unregister(leaver)
+        late.append(chain.register(lambda event, data: heard.append("late")))
+        known(walked, items)
 
-    beginner = await rig.register(begin)
-    await rig.add("behind")
-    await rig.call("up", None)
-    await go_on(*begun[0])
-    assert rig.drain() == ["begun", "behind"]
-    assert (beginner.chain is None) is (member == "unregister")
+    monkeypatch.setattr(Walked, "add", write)
+    chain.call("up", None)
+    assert heard == ["stays"]
+    monkeypatch.undo()
+    heard.clear()
+    chain.call("up", None)
+    assert heard == ["stays", *["late"] * len(late)]
+
+
+def test_d15_an_observer_changes_nothing_for_an_event_that_cannot_be_hashed() -> None:
+    class Odd:
+        def __hash__(self) -> int:
+            raise OSError
+
+    chain, heard = AtomicChain[Any, Any]("chain"), list[object]()
+    chain.register(lambda event, data: heard.append(data))
+    chain.call(Odd(), 1)
+    chain.observe(Observer())
+    chain.call(Odd(), 2)
+    assert heard == [1, 2]
+
+
+def test_d14_a_block_that_vetoes_its_replay_is_released_at_once() -> None:
+    class Block(NotifierBlock[Any, Any, Any]):
+        def notifier_call(self, event: Any, data: Any) -> int:
+            return NOTIFY_BAD
+
+    chain = AtomicChain[Any, Any]("chain", replay=lambda: [(1, None)])
+    block = Block()
+    gone = weakref.ref(block)
+    with pytest.raises(RegistrationVetoedError):
+        chain.register(block)
+    gc.disable()
+    try:
+        del block
+        assert gone() is None
+    finally:
+        gc.enable()

@@ -160,7 +160,7 @@ class Chain(Admission[EventT, DataT]):
                 raise
 
     def _abandon(self, block: AnyBlock) -> None:
-        block._nb_chain = None
+        block._nb_chain = block._nb_slot = None
 
     def _register_now(
         self, target: Any, options: BlockOptions, *, unique_priority: bool

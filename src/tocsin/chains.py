@@ -30,8 +30,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, overload
 
 from ._typing import DataT, EventT
+from .ancestry import thread_walks
 from .buffers import ThreadBuffer
-from .errors import AsyncCallbackError, TocsinError
+from .careful_calls import SYNC_WALKS
+from .errors import AsyncCallbackError
 from .guards import Graced, Guarded
 from .pacing import CHECKPOINT_EVERY, Paced
 from .raw_calls import RawCalls
@@ -176,13 +178,7 @@ class BlockingChain(Guarded[EventT, DataT]):
         `WouldDeadlockError` inside a walk of this chain, `WrongLoopError`. A checkpoint when it
         has to wait. Source: ``blocking_notifier_chain_unregister()``.
         """
-        self._bind()
-        try:
-            self._require(block)
-            self._refuse_any_walk("unregistering from", "use unregister_nosync()")
-        except TocsinError:
-            await self._pace()
-            raise
+        await self._check_leaving(block)
         try:
             lock = await self._acquire_write()
         except BaseException:
@@ -246,6 +242,9 @@ class RawChain(Awaited, Paced, SyncChain[EventT, DataT], RawCalls[EventT, DataT]
     def _show(self, table: Table, items: Snapshot) -> None:
         super()._show(table, items)
         self._renew_turns()
+
+    def _count_walks(self) -> int:
+        return super()._count_walks() + len(thread_walks(self, SYNC_WALKS))
 
     def _refuse_awaiting(self, block: AnyBlock) -> None:
         if block.is_async:
@@ -321,14 +320,7 @@ class SrcuChain(Graced[EventT, DataT]):
         `WouldDeadlockError` inside such a walk. A checkpoint when it has to wait.
         Source: ``srcu_notifier_chain_unregister()``.
         """
-        self._bind()
-        try:
-            self._require(block)
-            holders = self._readers_of(block)
-            self._refuse_to_wait_for(holders)
-        except TocsinError:
-            await self._pace()
-            raise
+        holders = await self._check_leaving(block)
         self._remove(block)
         if holders:
             await self._wait_out(holders)

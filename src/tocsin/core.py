@@ -190,28 +190,31 @@ class Core(Generic[EventT, DataT]):
     # Reading: what a walk goes through is made by the first that needs it.
 
     def _open(self, event: object) -> Snapshot:
-        """Give the snapshot for an event.
+        """Give the snapshot for an event, made by the first call that needs it.
 
-        A writer in another thread must find it before we hand it out, or could not blank it: so
-        look, once it is known, whether the table that it was made from is still the present one.
+        A writer in another thread must know of it before we hand it out, or could not blank it.
+        If one has been here before it knew, we blank ourselves who has left, and keep what we made
+        to ourselves; beginning again instead might never end.
         """
-        while True:
-            table, shown = self._table, self._items
-            if shown.table is not table:
-                shown = table.view()
-                self._walked.add(shown)
-            key, items = REST, shown
-            if shown.is_gate:
-                key = shown.key_of(event)
-                items = shown.behind(key)
-            if items is CLOSED:
-                items = table.snapshot(key)
-                self._walked.add(items)
-            if self._table is table:
-                if items is not shown:
-                    shown.open(key, items)
-                self._offer(table, shown)
-                return items
+        table, shown = self._table, self._items
+        if shown.table is not table:
+            shown = table.view()
+            self._walked.add(shown)
+        key, items = REST, shown
+        if shown.is_gate:
+            key = shown.key_of(event)
+            items = shown.behind(key)
+        if items is CLOSED:
+            items = table.snapshot(key)
+            self._walked.add(items)
+        present = self._table
+        if present is table:
+            if items is not shown:
+                shown.open(key, items)
+            self._offer(table, shown)
+        else:
+            items.blank_all_but(present.members)
+        return items
 
     def _offer(self, table: Table, items: Snapshot) -> None:
         """Let later walks see what a call has made."""

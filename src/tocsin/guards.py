@@ -10,12 +10,14 @@ from .admission import replace_base
 from .ancestry import enclosing_walks, own_walks
 from .async_base import REPLAYS, AsyncChain
 from .bands import ASYNC_WALKS
+from .errors import TocsinError
 from .locks import ReaderWriterLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
 
     from .block import AnyBlock
+    from .view import Snapshot
 
 __all__ = ["Graced", "Guarded"]
 
@@ -42,6 +44,16 @@ class Guarded(AsyncChain[EventT, DataT]):
         super()._refill()
         if self._rwlock.is_closed:
             self._close_door()
+
+    async def _check_leaving(self, block: AnyBlock) -> None:
+        """Refuse to unregister what is not here, or to wait for oneself."""
+        self._bind()
+        try:
+            self._require(block)
+            self._refuse_any_walk("unregistering from", "use unregister_nosync()")
+        except TocsinError:
+            await self._pace()  # refused again and again, a caller still yields (D11)
+            raise
 
     async def _begin_write(self, what: str) -> ReaderWriterLock:
         """Take the write lock and give it, refusing to wait for oneself."""
@@ -116,6 +128,18 @@ class Graced(AsyncChain[EventT, DataT]):
     """An async chain whose writers wait for earlier walks. Not for direct use."""
 
     __slots__ = ()
+
+    async def _check_leaving(self, block: AnyBlock) -> list[Snapshot]:
+        """Refuse as `Guarded` does; give the snapshots whose walks may be in the block."""
+        self._bind()
+        try:
+            self._require(block)
+            holders = self._readers_of(block)
+            self._refuse_to_wait_for(holders)
+        except TocsinError:
+            await self._pace()
+            raise
+        return holders
 
     def _to_be_parked(self, filter: Callable[[AnyBlock], bool] | None) -> list[AnyBlock]:  # noqa: A002
         return self._with_filters(replace_base(self._check_filter(filter)))[0]

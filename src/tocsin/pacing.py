@@ -48,7 +48,14 @@ class Paced:
 
     def _renew_turns(self) -> None:
         """Give the turns that are left what the chain shows now, and let go of the old."""
-        self._turns = repeat(self._items, length_hint(self._turns))
+        self._give(length_hint(self._turns))
+
+    def _give(self, turns: int) -> None:
+        """Give so many turns; again if a finalizer or handler has changed the chain meanwhile."""
+        items = None
+        while items is not self._items:
+            items = self._items
+            self._turns = repeat(items, turns)
 
     def _close_door(self) -> None:
         """Have every walk that comes now look closer."""
@@ -60,7 +67,7 @@ class Paced:
     def _open_door(self) -> None:
         """Give walks their turns again."""
         if self._budget:
-            self._turns = repeat(self._items, length_hint(self._turns) + self._budget)
+            self._give(length_hint(self._turns) + self._budget)
             self._budget = 0
 
     def _draw(self) -> bool:
@@ -93,7 +100,7 @@ class Paced:
             await checkpoint()
 
     def _refill(self) -> None:
-        self._turns = repeat(self._items, self._checkpoint_every - 1)
+        self._give(self._checkpoint_every - 1)
 
     async def _admit(self) -> None:
         """Wait for a turn to walk."""

@@ -10,13 +10,12 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from ._typing import DataT, EventT
-from .ancestry import thread_walks, waits_for_us, walks_below
+from .ancestry import thread_walks, waits_for_us
 from .base import Chain
 from .careful_calls import SYNC_WALKS, CarefulSyncCalls
 from .checks import check_seconds
 from .errors import InvalidValueError
 from .report import ChainStatistics
-from .walk import UNCOUNTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -74,10 +73,10 @@ class SyncChain(Chain[EventT, DataT], CarefulSyncCalls[EventT, DataT]):
     def statistics(self) -> ChainStatistics:
         """Give the state of the chain at this moment, walks in all threads counted."""
         table = self._table
-        running = len(thread_walks(self, SYNC_WALKS))
-        running += sum(one.readers for one in self._walked)
-        running += sum(1 for _ in walks_below(self, UNCOUNTED))
-        return ChainStatistics(len(table.members), len(table.parked), running, 0)
+        return ChainStatistics(len(table.members), len(table.parked), self._count_walks(), 0)
+
+    def _count_walks(self) -> int:
+        return len(thread_walks(self, SYNC_WALKS))
 
 
 class Threaded(SyncChain[EventT, DataT]):

@@ -149,6 +149,8 @@ class Snapshot(list[Any]):
 
     def key_of(self, event: object) -> object:
         """Give the event as some block names it, or `REST`."""
+        if not self.routes:  # an event that cannot be compared need not be
+            return REST
         try:
             return event if event in self.routes else REST
         except TypeError:  # unhashable, which may still equal a named event
@@ -186,7 +188,18 @@ class Snapshot(list[Any]):
     def blank(self, block: AnyBlock) -> None:
         """Make walks that are under way skip the block from now on."""
         index = self.find(block)
-        if index >= 0 and self.holds(index):
+        if index >= 0:
+            self._blank(index)
+
+    def blank_all_but(self, blocks: list[AnyBlock]) -> None:
+        """Make walks skip whoever is not among these."""
+        present = {*map(id, blocks)}
+        for index, block in enumerate(self.blocks):
+            if id(block) not in present:
+                self._blank(index)
+
+    def _blank(self, index: int) -> None:
+        if self.holds(index):
             slot = self[index]
             self[index] = Gone(slot)
             if isinstance(slot, Leavable):

@@ -169,6 +169,8 @@ class SyncCalls(Generic[EventT, DataT]):
         """Go on carefully, at an outcome that the fast loop does not know what to do with."""
         walk: Any
         failure = failures.pop() if failures else None  # that no frame above holds it
+        if type(failure) is Skipped and slot is items[-1]:
+            return NOTIFY_DONE if result is None else result
         try:
             walk = Walk.take_over(self, items, event, self._errors, slot, result, failure)
             return drive(walk, data).report().result
@@ -294,7 +296,7 @@ class AsyncCalls(Generic[EventT, DataT]):
             return await self._aresume(items, event, data, call, result, failures)
         finally:
             items.readers -= 1
-            if self._waiting:
+            if self._waiting and not items.readers:  # the last of them
                 self._reader_left()
 
     async def _aresume(
@@ -309,6 +311,8 @@ class AsyncCalls(Generic[EventT, DataT]):
         """Go on carefully, at an outcome that the fast loops do not know what to do with."""
         walk: Any
         failure = failures.pop() if failures else None  # that no frame above holds it
+        if type(failure) is Skipped and slot is items[-1]:
+            return NOTIFY_DONE if result is None else result
         try:
             walk = Walk.take_over(self, items, event, self._errors, slot, result, failure)
             return (await adrive(walk, data)).report().result
