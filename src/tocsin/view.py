@@ -23,6 +23,7 @@ snapshot are the same object, so that a slot tells its place.
 from __future__ import annotations
 
 from functools import partial
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, NoReturn
 from weakref import ref
 
@@ -122,12 +123,14 @@ class Snapshot(list[Any]):
         observers: tuple[Observation, ...] = (),
     ) -> None:
         blocks = [] if blocks is None else blocks
-        slots = (
-            block.notifier_call if block._nb_slot is None else block._nb_slot for block in blocks
+        super().__init__(
+            _distinct(
+                [one.notifier_call if one._nb_slot is None else one._nb_slot for one in blocks]
+            )
         )
-        super().__init__(_distinct([*slots]))
         self.table, self.blocks, self.observers = table, blocks, observers
-        self.kinds = kinds = bytes(map(awaits, blocks))
+        awaiting = len(blocks) if table is None else table.awaiting  # perhaps, at most
+        self.kinds = kinds = bytes(map(awaits, blocks)) if awaiting else bytes(len(blocks))
         self.mode = ALL_SYNC if 1 not in kinds else ALL_ASYNC if 0 not in kinds else MIXED
         if observers:
             self.mode = GUARDED
@@ -208,7 +211,8 @@ class Snapshot(list[Any]):
 
 def _distinct(slots: list[Slot]) -> list[Slot]:
     """Give slots that differ from each other (D16): the same callable may be in several blocks."""
-    if len({*map(id, slots)}) == len(slots):
+    hashed_by_identity = _HASHED_BY_IDENTITY.issuperset(map(type, slots))  # then id() need not be
+    if len({*(slots if hashed_by_identity else map(id, slots))}) == len(slots):
         return slots
     seen: set[int] = set()
     for place, slot in enumerate(slots):
@@ -217,6 +221,8 @@ def _distinct(slots: list[Slot]) -> list[Slot]:
         seen.add(id(slot))
     return slots
 
+
+_HASHED_BY_IDENTITY = frozenset((FunctionType, MethodType))
 
 _NO_ROUTES: dict[Any, Snapshot] = {}
 
