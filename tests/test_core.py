@@ -34,7 +34,7 @@ MOMENTS: list[tuple[type[Any], str, str]] = [
     if shape != "plain" or name not in ("snapshot", "open")
 ]
 """With the shapes of a chain that takes this step."""
-EDITS: list[tuple[type[Any], str]] = [(Table, "discard"), (Core, "_show"), (Snapshot, "blank")]
+EDITS: list[tuple[type[Any], str]] = [(Table, "discard"), (Core, "_closed"), (Snapshot, "blank")]
 """The steps in which a writer changes it."""
 
 every_moment = pytest.mark.parametrize(
@@ -440,3 +440,25 @@ def test_d14_a_block_that_vetoes_its_replay_is_released_at_once() -> None:
         assert gone() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("write", ["register", "unregister"])
+def test_a_write_that_is_interrupted_for_good_leaves_the_chain_as_it_says_it_is(
+    write: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain, heard = AtomicChain[Any, Any]("chain"), list[int]()
+    block = NotifierBlock[Any, Any, None](lambda event, data: heard.append(event))
+    if write == "unregister":
+        chain.register(block)
+    chain.call(1)
+
+    def interrupt(chain: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Core, "_closed", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        getattr(chain, write)(block)
+    monkeypatch.undo()
+    heard.clear()
+    chain.call(2)
+    assert (heard == [2]) is (block in chain)

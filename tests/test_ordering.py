@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tocsin import (
+    AtomicChain,
     BlockingChain,
     NameFilter,
     NotifierBlock,
@@ -414,3 +415,10 @@ def test_many_blocks_that_each_ask_are_ordered_in_good_time() -> None:
             lambda event, data: None, name=f"n{number}", after=f"n{number + 1}", before="last"
         )
     assert [block.name for block in chain] == [f"n{number}" for number in reversed(range(100))]
+
+
+def test_d1_what_a_parked_block_asks_counts_for_a_newcomer() -> None:
+    chain = AtomicChain[Any, Any]("chain", filter=lambda block: block.name != "asks")
+    chain.register(lambda event, data: None, name="asks", before="log")
+    with pytest.raises(OrderConflictError):
+        chain.register(lambda event, data: None, name="log", priority=9)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import errno
+from contextlib import nullcontext
 from threading import get_ident
 from typing import Any
 
 import anyio
 import pytest
+from anyio import wait_all_tasks_blocked
 
 from tocsin import (
     NOTIFY_STOP,
@@ -17,6 +19,7 @@ from tocsin import (
     BlockingChain,
     InvalidResultError,
     NameFilter,
+    OrderConflictError,
     PriorityInUseError,
     RawChain,
     RegistrationError,
@@ -431,3 +434,91 @@ def test_a_vetoed_registration_is_copied_with_its_words() -> None:
     with pytest.raises(RegistrationVetoedError) as caught:
         AtomicChain[Any, Any]("chain", replay=lambda: STATE).register(veto)
     assert copy.copy(caught.value).reason == "my words"
+
+
+# What may happen in the middle of a replay.
+
+
+@pytest.mark.parametrize("flavour", SYNC)
+async def test_a_block_with_once_that_a_replay_admitted_in_between_is_called_once(
+    flavour: Any,
+) -> None:
+    chain = flavour("chain", filter=lambda block: False, replay=lambda: [("now", None)])
+    heard: list[object] = []
+
+    def admit(event: Any, data: Any) -> None:
+        if event == "now" and not heard:
+            heard.append("admitting")
+            chain.set_filter(None)
+
+    chain.register(admit, priority=1)
+    block = chain.register(lambda event, data: heard.append(event), once=True)
+    chain.set_filter(None)
+    heard.clear()
+    for event in (1, 2, 3):
+        chain.call(event, None)
+    assert heard == [1]
+    assert block.chain is None
+
+
+@pytest.mark.parametrize("flavour", SYNC)
+async def test_d3_a_block_that_is_taken_off_in_a_replay_hears_no_more_of_it(flavour: Any) -> None:
+    pairs = [("first", None), ("second", None)]
+    chain = flavour("chain", filter=lambda block: False, replay=lambda: pairs)
+    heard: list[object] = []
+
+    def take_off(event: Any, data: Any) -> None:
+        heard.append(event)
+        for block in blocks:
+            chain.unregister(block)
+
+    blocks = [chain.register(take_off, priority=1), chain.register(take_off)]
+    chain.set_filter(None)
+    assert heard == ["first"]
+    assert chain.is_empty
+
+
+@pytest.mark.parametrize("flavour", [SrcuChain])
+async def test_d3_a_parked_block_that_is_taken_off_while_another_hears_is_not_replayed_to(
+    flavour: Any,
+) -> None:
+    rig = Rig(flavour, colour="async", filter=lambda block: False, replay=lambda: [(1, None)])
+    held = Held()
+    first = await rig.register(rig.callback("first", held), priority=1)
+    second = await rig.register(rig.callback("second"))
+    async with anyio.create_task_group() as group:
+        group.start_soon(rig.chain.set_filter, None)
+        await held.entered.wait()
+        rig.chain.unregister_nosync(second)
+        held.release.set()
+    assert rig.drain() == ["first"]
+    assert rig.chain.blocks == (first,)
+
+
+@pytest.mark.parametrize(
+    ("asks", "rival", "error"),
+    [
+        ({"unique_priority": True}, {}, PriorityInUseError),
+        ({"before": "late"}, {"name": "late", "priority": 9}, OrderConflictError),
+        ({"before": "late"}, {"name": "late", "priority": 9, "parked": True}, OrderConflictError),
+    ],
+)
+async def test_whoever_comes_during_a_replay_counts_when_the_newcomer_joins(
+    asks: dict[str, Any], rival: dict[str, Any], error: type[Exception]
+) -> None:
+    rig = Rig(SrcuChain, colour="async", replay=lambda: [(1, None)])
+    held, rival = Held(), dict(rival)
+
+    async def register() -> None:
+        with pytest.raises(error):
+            await rig.register(rig.callback("newcomer", held), **asks)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(register)
+        await held.entered.wait()
+        parked = rival.pop("parked", False)
+        with rig.chain.only() if parked else nullcontext():
+            late = rig.chain.register_nowait(lambda event, data: None, **rival)
+            held.release.set()
+            await wait_all_tasks_blocked()
+    assert rig.chain.blocks == (late,)

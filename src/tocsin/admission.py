@@ -47,8 +47,9 @@ class Admission(Core[EventT, DataT]):
         """Give a walk over nobody but the newcomer, and the data, for each pair that it hears."""
         if self._replay is None:
             return
-        block._nb_slot = bare_slot(block)
-        alone = Snapshot(None, [block], self._table.observers)
+        # Not the slot that the block keeps: it may be on the chain before this replay has ended.
+        alone = Snapshot(None, [block], self._table.observers, [bare_slot(block)])
+        self._walked.add(alone)  # one that is parked may be taken off meanwhile (D3)
         for pair in self._pairs(self._replay):
             if not isinstance(pair, tuple) or len(pair) != 2:  # pyright: ignore[reportUnnecessaryIsInstance, reportUnnecessaryComparison]
                 raise InvalidTypeError(
@@ -158,7 +159,8 @@ class Admission(Core[EventT, DataT]):
         heard: dict[int, AnyBlock] = {}
         while True:
             for block in self._unheard(self._with_filters(layers)[1], heard):
-                self._replay_now(block)
+                if self._table.is_parked(block):  # not taken off by what another one heard
+                    self._replay_now(block)
                 heard[id(block)] = block
             with suppress(UnheardError):  # of another thread, which has registered meanwhile
                 self._refilter(layers, heard)

@@ -74,6 +74,10 @@ class AsyncChain(
         super()._show(table, items)
         self._renew_turns()
 
+    def _closed(self) -> None:
+        super()._closed()
+        self._renew_turns()
+
     def _changed(self) -> None:
         """Take note that somebody waits, or does no longer."""
         self._waiting = self._grace.waiting
@@ -156,7 +160,8 @@ class AsyncChain(
         # Again and again, since others may register meanwhile.
         while unheard := self._unheard(self._with_filters(layers)[1], heard):
             for block in unheard:
-                await self._replay_each(block)
+                if self._table.is_parked(block):  # not taken off by what another one heard
+                    await self._replay_each(block)
                 heard[id(block)] = block
         return self._refilter(layers)
 

@@ -243,6 +243,10 @@ class RawChain(Awaited, Paced, SyncChain[EventT, DataT], RawCalls[EventT, DataT]
         super()._show(table, items)
         self._renew_turns()
 
+    def _closed(self) -> None:
+        super()._closed()
+        self._renew_turns()
+
     def _count_walks(self) -> int:
         return super()._count_walks() + len(thread_walks(self, SYNC_WALKS))
 

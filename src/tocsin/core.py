@@ -179,9 +179,11 @@ class Core(Generic[EventT, DataT]):
                     new.observers = tuple(one for one in new.observers if one.is_attached)
                 change(new)
                 if self._table is old:
-                    self._table = new
+                    # No call between these either: whoever interrupts us for good, such as a
+                    # KeyboardInterrupt, must not leave the old list behind for the walks to come.
+                    self._table, self._items = new, CLOSED
                     break
-            self._show(new, CLOSED)
+            self._closed()
             del old  # a snapshot that no walk holds is gone with it
             for block in gone:
                 self._walked.blank(block)
@@ -224,6 +226,9 @@ class Core(Generic[EventT, DataT]):
         """Let walks see what a table leads to, if it is the present one."""
         if self._table is table:  # no call between this and the assignment, see _edit
             self._items = items
+
+    def _closed(self) -> None:
+        """Take note that nothing is shown until the next call."""
 
     # Observers.
 

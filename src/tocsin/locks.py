@@ -115,6 +115,7 @@ class ReaderWriterLock:
                     await waiter.event.wait()
                 if not waiter.granted:
                     self._let_readers_pass(waiter)
+                    self.wake()  # a reader that failed before its walk may have told nobody
                     patience *= 2
         except BaseException:
             if waiter.granted:

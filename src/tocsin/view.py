@@ -121,13 +121,12 @@ class Snapshot(list[Any]):
         table: Table | None = None,
         blocks: list[AnyBlock] | None = None,
         observers: tuple[Observation, ...] = (),
+        slots: list[Slot] | None = None,
     ) -> None:
         blocks = [] if blocks is None else blocks
-        super().__init__(
-            _distinct(
-                [one.notifier_call if one._nb_slot is None else one._nb_slot for one in blocks]
-            )
-        )
+        if slots is None:
+            slots = [one.notifier_call if one._nb_slot is None else one._nb_slot for one in blocks]
+        super().__init__(_distinct(slots))
         self.table, self.blocks, self.observers = table, blocks, observers
         awaiting = len(blocks) if table is None else table.awaiting  # perhaps, at most
         self.kinds = kinds = bytes(map(awaits, blocks)) if awaiting else bytes(len(blocks))
@@ -190,23 +189,19 @@ class Snapshot(list[Any]):
 
     def blank(self, block: AnyBlock) -> None:
         """Make walks that are under way skip the block from now on."""
-        index = self.find(block)
-        if index >= 0:
-            self._blank(index)
+        # No deeper than what took it off the table: at the limit of recursion that fails first.
+        index = ordering.find(block, self.blocks)
+        if index >= 0 and type(slot := self[index]) is not Gone:
+            self[index] = Gone(slot)
+            if isinstance(slot, Leavable):
+                slot.is_gone = True
 
     def blank_all_but(self, blocks: list[AnyBlock]) -> None:
         """Make walks skip whoever is not among these."""
         present = {*map(id, blocks)}
-        for index, block in enumerate(self.blocks):
+        for block in self.blocks:
             if id(block) not in present:
-                self._blank(index)
-
-    def _blank(self, index: int) -> None:
-        if self.holds(index):
-            slot = self[index]
-            self[index] = Gone(slot)
-            if isinstance(slot, Leavable):
-                slot.is_gone = True
+                self.blank(block)
 
 
 def _distinct(slots: list[Slot]) -> list[Slot]:
@@ -250,7 +245,7 @@ class Walked:
     def add(self, items: Snapshot) -> None:
         """Know a snapshot until nobody holds it."""
         known, key = self._known, id(items)
-        known[key] = ref(items, lambda _: known.pop(key, None))
+        known[key] = ref(items, partial(known.pop, key))  # no frame, in which a signal could raise
 
     def __iter__(self) -> Iterator[Snapshot]:
         for one in list(self._known.values()):
