@@ -15,6 +15,7 @@ from typing import Any
 import anyio
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 from .benchmarks import process, report, targets
 from .benchmarks.__main__ import NAMES, main
@@ -294,6 +295,19 @@ def test_merging_takes_the_best_ratio_of_each_candidate_and_not_that_of_the_best
     ]
 
 
+@pytest.mark.parametrize("name", ["longest change", "inequality"])
+def test_merging_takes_the_worst_process_of_what_looks_for_starvation(name: str) -> None:
+    section = f"s: {name}"
+    figures = merge(
+        [
+            [measured(BARE, 1.0, section=section), measured("SRCU", starved, section=section)]
+            for starved in (2.0, 50.0, 3.0)
+        ]
+    )
+    found = [(one.candidate, one.value, one.ratio) for one in figures]
+    assert found == [(BARE, 1.0, 1.0), ("SRCU", 50.0, 50.0)]
+
+
 def test_merging_divides_only_by_the_bare_loop_of_the_same_experiment() -> None:
     figures = merge(
         [
@@ -433,6 +447,20 @@ def test_the_table_has_values_where_there_is_no_bare_loop() -> None:
 def test_the_table_has_values_for_what_is_no_time() -> None:
     memory = figure("Raw", 17.0, value=142.0)._replace(unit="bytes")
     assert cells([memory])[1] == ["142 bytes"]
+
+
+def test_on_a_narrow_terminal_one_sees_of_each_target_whether_it_is_met() -> None:
+    verdicts = judge([], targets.targets())
+    worst = "Blocking (trio, None)"
+    judged = [one._replace(seen=1.234, met=at % 2 > 0, by=worst) for at, one in enumerate(verdicts)]
+    console = Console(width=80, color_system=None)
+    for all_, words in ((verdicts, ["not measured"]), (judged, ["met", "missed"])):
+        with console.capture() as written:
+            console.print(report.verdicts_table(all_))
+        rows = written.get().splitlines()
+        number = sum(f" {word} " in row for row in rows for word in words)
+        assert number == len(verdicts)
+        assert "…" not in written.get()
 
 
 def test_figures_are_reported_in_one_order_however_they_were_measured() -> None:
