@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -25,6 +26,7 @@ from .targets import by_experiment, cost, is_peer
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from .process import Settings
     from .targets import Verdict
 
 
@@ -70,6 +72,11 @@ def _with_ratios(measurements: Sequence[Measurement]) -> list[Figure]:
     ]
 
 
+_PEERS = ("aiosignal", "blinker", "Django", "eventkit", "pluggy", "psygnal", "pyee")
+BESIDE = ("anyio", "trio", *_PEERS)
+"""Whose versions the figures depend on, besides Tocsin's and Python's."""
+
+
 def describe_machine() -> dict[str, object]:
     """Say on what this runs, and nothing that names the one machine."""
     return {
@@ -105,15 +112,18 @@ def _git(*arguments: str) -> str:
 
 
 def to_json(
-    figures: Iterable[Figure], *, processes: int, rounds: int, verdicts: Iterable[Verdict]
+    figures: Iterable[Figure], *, verdicts: Iterable[Verdict], commit: str, settings: Settings
 ) -> dict[str, object]:
-    """Give all of it as what ``json.dump`` takes."""
+    """Give all of it as what ``json.dump`` takes; the commit is that of before measuring."""
     return {
         "python": platform.python_version(),
         "machine": describe_machine(),
-        "commit": describe_commit(),
-        "processes": processes,
-        "rounds": rounds,
+        "versions": {name: version(name) for name in BESIDE},
+        "commit": commit,
+        "processes": settings.processes,
+        "rounds": settings.effort().rounds,
+        "only": settings.only,
+        "smoke": settings.smoke,
         "measurements": [one._asdict() for one in figures],
         "targets": [one._asdict() for one in verdicts],
     }
@@ -193,11 +203,11 @@ def quantity(value: float, unit: str) -> str:
 def verdicts_table(verdicts: Iterable[Verdict]) -> Table:
     """Give the table of targets, with what was seen and whether it is met."""
     table = Table(box=SIMPLE_HEAD)
-    table.add_column(overflow="fold")  # alone, so that on a narrow terminal the rest is legible
+    table.add_column(overflow="fold")  # so that on a narrow terminal the judgement is legible
     table.add_column("at most", justify="right", no_wrap=True)
     table.add_column("seen", justify="right", no_wrap=True)
     table.add_column(no_wrap=True)
-    table.add_column("the worst was", no_wrap=True)
+    table.add_column("the worst was", overflow="fold")
     for one in verdicts:
         seen = "-" if one.seen is None else f"{one.seen:.4g}"
         table.add_row(one.target, f"{one.aim:.4g}", seen, judgement(one), one.by or "")
