@@ -2,10 +2,20 @@
 PYTHON ?= $(shell for python in python3 python3.11 python3.12 python3.13 python; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& { echo "$$python"; break; }; done)
-# The benchmark on a Python that was asked for has an environment of its own, so that .venv stays.
-ifneq ($(filter bench bench-%,$(MAKECMDGOALS)),)
+# A Python that was asked for may be pyenv's without being active: then its name runs nothing.
 ifneq ($(origin PYTHON),file)
-VENV ?= .venv-$(shell "$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+ASKED := $(PYTHON)
+override PYTHON := $(shell \
+	for python in "$(ASKED)" "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/*/bin/"$(ASKED)"; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& { echo "$$python"; break; }; done)
+ifeq ($(PYTHON),)
+$(error $(ASKED) is no Python 3.11 or newer that runs, here or among those of pyenv)
+endif
+# The benchmark on it has an environment of its own, so that .venv stays.
+ifneq ($(filter bench bench-%,$(MAKECMDGOALS)),)
+VERSION := $(shell "$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+VENV ?= .venv-$(VERSION)
 endif
 endif
 VENV ?= .venv

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
-from .benchmarks import process, report, targets
+from .benchmarks import __main__, process, report, targets
 from .benchmarks.__main__ import NAMES, main
 from .benchmarks.dispatch import ASYNC, MIXED, SYNC, Dispatch
 from .benchmarks.measure import BARE, SMOKE, Effort, Measurement, make_run
@@ -133,6 +136,9 @@ def test_the_results_say_where_they_are_from(smoke: tuple[str, dict[str, Any]]) 
     assert {*result["machine"]} == {"cpu", "cores", "system"}
     assert result["commit"]
     assert (result["processes"], result["rounds"]) == (2, SMOKE.rounds)
+    assert (result["smoke"], result["only"]) == (True, [])
+    assert result["versions"]["pyee"] == version("pyee")
+    assert {"anyio", "trio"} < {*result["versions"]}
 
 
 def test_a_section_that_is_not_there_is_one_clear_error() -> None:
@@ -294,6 +300,19 @@ def test_merging_takes_the_best_ratio_of_each_candidate_and_not_that_of_the_best
     ]
 
 
+@pytest.mark.parametrize("name", ["longest change", "inequality"])
+def test_merging_takes_the_worst_process_of_what_looks_for_starvation(name: str) -> None:
+    section = f"s: {name}"
+    figures = merge(
+        [
+            [measured(BARE, 1.0, section=section), measured("SRCU", starved, section=section)]
+            for starved in (2.0, 50.0, 3.0)
+        ]
+    )
+    found = [(one.candidate, one.value, one.ratio) for one in figures]
+    assert found == [(BARE, 1.0, 1.0), ("SRCU", 50.0, 50.0)]
+
+
 def test_merging_divides_only_by_the_bare_loop_of_the_same_experiment() -> None:
     figures = merge(
         [
@@ -435,6 +454,20 @@ def test_the_table_has_values_for_what_is_no_time() -> None:
     assert cells([memory])[1] == ["142 bytes"]
 
 
+def test_on_a_narrow_terminal_one_sees_of_each_target_whether_it_is_met() -> None:
+    verdicts = judge([], targets.targets())
+    worst = "Blocking (async over sync, unnamed)"
+    judged = [one._replace(seen=1.234, met=at % 2 > 0, by=worst) for at, one in enumerate(verdicts)]
+    console = Console(width=80, color_system=None)
+    for all_, words in ((verdicts, ["not measured"]), (judged, ["met", "missed"])):
+        with console.capture() as written:
+            console.print(report.verdicts_table(all_))
+        rows = written.get().splitlines()
+        number = sum(f" {word} " in row for row in rows for word in words)
+        assert number == len(verdicts)
+        assert "…" not in written.get()
+
+
 def test_figures_are_reported_in_one_order_however_they_were_measured() -> None:
     ordered = [
         figure(BARE, 1.0, section="b"),
@@ -473,6 +506,50 @@ def test_a_process_that_fails_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path
     failing.write_text("#!/bin/sh\nexit 3\n", encoding="utf-8")
     failing.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(failing))
-    done = CliRunner().invoke(main, ["--smoke"])
+    results = tmp_path / "new" / "results.json"
+    done = CliRunner().invoke(main, ["--smoke", "--json", str(results)])
     assert done.exit_code == 1
     assert done.output == "Error: process 1 ended with status 3; see above\n"
+    assert not results.exists()
+
+
+def test_a_failed_run_leaves_the_results_of_the_one_before(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    results = tmp_path / "results.json"
+    results.write_text("{}", encoding="utf-8")
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    assert CliRunner().invoke(main, ["--smoke", "--json", str(results)]).exit_code == 1
+    assert results.read_text("utf-8") == "{}"
+
+
+def test_results_that_cannot_be_written_are_an_error_before_anything_is_measured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(__main__, "measure", pytest.fail)
+    (tmp_path / "file").touch()
+    path = tmp_path / "file" / "results.json"
+    done = CliRunner().invoke(main, ["--json", str(path)])
+    assert (done.exit_code, done.output.count("\n")) == (1, 1)
+    assert done.output.startswith(f"Error: {path} cannot be written: ")
+
+
+def test_a_process_runs_as_python_does_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONASYNCIODEBUG", "1")
+    monkeypatch.setenv("PYTHONHASHSEED", "99")
+    monkeypatch.setenv("PYTHONPATH", "here")
+    monkeypatch.setenv("OTHER", "there")
+    given = __main__.environment(2)
+    assert "PYTHONASYNCIODEBUG" not in given
+    found = [given[name] for name in ("PYTHONHASHSEED", "PYTHONPATH", "OTHER")]
+    assert found == ["2", "here", "there"]
+
+
+def test_the_package_of_another_place_is_not_measured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(__main__, "ROOT", tmp_path)
+    monkeypatch.setattr(__main__, "measure", pytest.fail)
+    done = CliRunner().invoke(main, ["--smoke"])
+    assert done.exit_code == 1
+    assert "Tocsin was imported from" in done.output

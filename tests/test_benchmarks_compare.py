@@ -6,16 +6,20 @@ import ast
 import math
 import shutil
 import subprocess
+from threading import Event, Thread
+from time import sleep
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner, Result
+from rich.console import Console
 
 import tocsin
 
 from .benchmarks import compare, versus
 from .benchmarks.compare import Comparison
+from .benchmarks.instructions import Counter
 from .benchmarks.operations import operations
 from .benchmarks.versus import Costs
 
@@ -150,6 +154,48 @@ def test_what_grew_past_its_threshold_is_worse(
     instructions: Costs, seconds: Costs, says: str
 ) -> None:
     assert Comparison("x", instructions, seconds).verdict(3, 10) == says
+
+
+def test_on_a_narrow_terminal_one_sees_what_grew() -> None:
+    names = [one.name for one in operations()]
+    found = [Comparison(one, Costs(1234, 2345), Costs(1.234e-3, 2.345e-3)) for one in names]
+    console = Console(width=80, color_system=None)
+    with console.capture() as written:
+        console.print(compare.table_of(found, ["grew, slower"] * len(found), "title"))
+    assert written.get().count("grew, slower") == len(found)
+    assert "…" not in written.get()
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ("--only=no such operation", "no operation's name contains that"),
+        ("--processes=0", "0 is not in the range"),
+        ("--rounds=0", "0 is not in the range"),
+    ],
+)
+def test_an_option_that_leaves_nothing_to_do_is_an_error_of_its_own(option: str, says: str) -> None:
+    found = CliRunner().invoke(compare.main, ["HEAD", option])
+    assert found.exit_code == 2
+    assert says in found.output
+
+
+def test_only_the_thread_that_counts_is_counted() -> None:
+    stopped = Event()
+
+    def spin() -> None:
+        while not stopped.is_set():
+            pass
+
+    other = Thread(target=spin)
+    other.start()
+    counter = Counter()
+    with counter.counting():
+        for _ in range(3):
+            sleep(0.01)  # meanwhile the other one runs
+    stopped.set()
+    other.join()
+    assert counter.instructions < 100
 
 
 def test_the_process_that_treated_the_new_version_best_counts() -> None:

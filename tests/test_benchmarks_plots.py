@@ -39,7 +39,10 @@ def results(python: str = "3.13.0") -> dict[str, Any]:
     return {
         "python": python,
         "machine": {"cpu": "Some CPU", "cores": 2, "system": "Linux x86_64"},
+        "versions": {"anyio": "4.0", "pyee": "13.0"},
         "commit": "abc123",
+        "only": [],
+        "smoke": False,
         "processes": 3,
         "rounds": 21,
         "measurements": [
@@ -185,7 +188,7 @@ def test_targets_and_the_origin_can_be_asked_for_by_version_of_python(tmp_path: 
     page = marked("3.13 | targets") + marked("3.11 | origin")
     _, filled = publish(tmp_path, page, "3.13.0", "3.11.7")
     assert "missed" in filled
-    assert ORIGIN.replace("3.13.0", "3.11.7") in filled
+    assert ORIGIN.replace("3.13.0", "3.11.7") + "; anyio 4.0, pyee 13.0\n" in filled
     assert ORIGIN not in filled
 
 
@@ -205,3 +208,39 @@ def test_a_mark_that_cannot_be_filled_is_one_clear_line(
     assert (said.exit_code, left) == (1, page)
     assert says in said.output
     assert said.output.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("flaws", "says"),
+    [
+        ([{"smoke": True}], "they are a smoke run's"),
+        ([{"only": ["threads", "import time"]}], "they are of threads, import time only"),
+        ([{"processes": 2}], "they are of fewer than 3 processes"),
+        ([{}, {"python": "3.13.1"}], "there are results of Python 3.13 already"),
+    ],
+)
+def test_what_is_not_to_be_published_is_refused_and_nothing_is_written(
+    tmp_path: Path, flaws: list[dict[str, Any]], says: str
+) -> None:
+    page, images = tmp_path / "page.md", tmp_path / "images"
+    page.write_text(marked("3.13 | targets"))
+    files = [tmp_path / f"{number}.json" for number, _ in enumerate(flaws)]
+    for file, flaw in zip(files, flaws, strict=True):
+        file.write_text(json.dumps(results() | flaw))
+    arguments = [*map(str, files), "--page", str(page), "--plots", str(images)]
+    said = CliRunner().invoke(plots.main, arguments)
+    assert said.exit_code == 1
+    assert says in said.output
+    assert said.output.count("\n") == 1
+    assert (page.read_text(), images.exists()) == (marked("3.13 | targets"), False)
+    if len(files) == 1:
+        assert CliRunner().invoke(plots.main, [*arguments, "--any"]).exit_code == 0
+
+
+def test_a_page_that_cannot_be_filled_keeps_the_plots_as_they_were(tmp_path: Path) -> None:
+    page, file, images = (tmp_path / name for name in ("page.md", "results.json", "images"))
+    page.write_text(marked("3.10 | targets"))
+    file.write_text(json.dumps(results()))
+    arguments = [str(file), "--page", str(page), "--plots", str(images)]
+    assert CliRunner().invoke(plots.main, arguments).exit_code == 1
+    assert not images.exists()

@@ -11,16 +11,20 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from .measure import SMOKE, Effort, Measurement
+import tocsin
+
+from .measure import Effort, Measurement
 from .process import Settings
-from .report import in_order, merge, tables, to_json, verdicts_table
+from .report import describe_commit, in_order, merge, tables, to_json, verdicts_table
 from .results import from_json
 from .sections import SECTIONS, names
 from .targets import judge, targets
 
 ROOT = Path(__file__).parents[2]
 NAMES = [name for section in SECTIONS for name in names(section)]
-WIDTH = 150  # of the tables where the output is no terminal
+WIDTH = 170  # of the tables where the output is no terminal
+KEPT = {"PYTHONPATH", "PYTHONWARNINGS"}
+"""Where modules are, and whether a warning is an error: neither changes what code costs."""
 
 
 @click.command()
@@ -43,25 +47,56 @@ def main(
     Figures are ratios to the bare loop of the same process, for Tocsin with the ratio to the best
     peer in parentheses; of each candidate the best of several processes counts.
     """
-    rounds = SMOKE.rounds if smoke else rounds
-    found = [
-        measure(Settings(number, processes, only, rounds, smoke))
-        for number in range(1, processes + 1)
-    ]
+    refuse_another_tocsin()
+    if path is not None:
+        make_way(path)
+    commit = describe_commit()
+    settings = Settings(1, processes, only, rounds, smoke)
+    found = [measure(settings._replace(number=one)) for one in range(1, processes + 1)]
     figures = in_order(merge(found), NAMES)
     verdicts = judge(figures, [one for one in targets() if not only or one.section in only])
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     for title, table in [*tables(figures), ("Targets", verdicts_table(verdicts))]:
         console.print(title, style="bold", highlight=False)
         console.print(table)
-    result = to_json(figures, processes=processes, rounds=rounds, verdicts=verdicts)
+    result = to_json(figures, verdicts=verdicts, commit=commit, settings=settings)
+    if path is not None:
+        path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     if plots is not None:
         from .plots import draw_all  # its library is slow to import
 
         draw_all(from_json(result), plots)
-    if path is not None:
+
+
+def refuse_another_tocsin() -> None:
+    """See that what is measured is this checkout's package, and not an installed one."""
+    if not Path(tocsin.__file__).is_relative_to(ROOT / "src"):
+        raise click.ClickException(
+            f"Tocsin was imported from {tocsin.__file__}, which is not in {ROOT / 'src'}; "
+            f"use make bench, or set PYTHONPATH"
+        )
+
+
+def make_way(path: Path) -> None:
+    """See, before minutes are spent, that a file can be written; what is in it stays for now."""
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        is_new = not path.exists()
+        path.open("a").close()
+        if is_new:
+            path.unlink()
+    except OSError as error:
+        raise click.ClickException(f"{path} cannot be written: {error.strerror}") from None
+
+
+def environment(number: int) -> dict[str, str]:
+    """Give a process its environment, without what changes how the interpreter runs."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("PYTHON") or name in KEPT
+    }
+    return kept | {"PYTHONHASHSEED": str(number)}
 
 
 def measure(settings: Settings) -> list[Measurement]:
@@ -69,7 +104,7 @@ def measure(settings: Settings) -> list[Measurement]:
     done = subprocess.run(
         [sys.executable, "-m", "tests.benchmarks.process", json.dumps(settings._asdict())],
         cwd=ROOT,
-        env=os.environ | {"PYTHONHASHSEED": str(settings.number)},
+        env=environment(settings.number),
         stdout=subprocess.PIPE,
         check=False,
     )

@@ -36,6 +36,7 @@ from rich.table import Table
 
 from . import versus
 from .measure import Effort
+from .operations import operations
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -104,7 +105,7 @@ def in_a_process(function: Any, *arguments: object) -> dict[str, Costs]:
 
 
 class NothingToCompareError(click.ClickException):
-    """There is no old version. Ends with another status than a loss of speed does."""
+    """There is no old version or no operation; another status than that of a loss of speed."""
 
     exit_code = 2
 
@@ -136,10 +137,10 @@ def _git(root: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def print_table(comparisons: Sequence[Comparison], verdicts: Sequence[str], title: str) -> None:
-    """Print a row for each operation."""
+def table_of(comparisons: Sequence[Comparison], verdicts: Sequence[str], title: str) -> Table:
+    """Give a row for each operation."""
     table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("operation", no_wrap=True)
+    table.add_column("operation", overflow="fold")  # alone, so that the verdict stays legible
     for heading in ("instr.", "were", "ratio", "µs", "were", "ratio"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
@@ -151,7 +152,7 @@ def print_table(comparisons: Sequence[Comparison], verdicts: Sequence[str], titl
             verdict,
             style="red" if verdict not in {"", "new"} else None,
         )
-    Console(width=None if sys.stdout.isatty() else WIDTH).print(table)
+    return table
 
 
 def _cells(costs: Costs, factor: float, form: str) -> tuple[str, str, str]:
@@ -165,19 +166,35 @@ def _cells(costs: Costs, factor: float, form: str) -> tuple[str, str, str]:
 @click.argument("revision")
 @click.option("--threshold", default=3.0, show_default=True, help="per cent of instructions")
 @click.option("--time-threshold", default=10.0, show_default=True, help="per cent of time")
-@click.option("--processes", default=3, show_default=True, help="that take times; the best counts")
-@click.option("--rounds", default=Effort().rounds, show_default=True, help="in each of them")
+@click.option(
+    "--processes",
+    type=click.IntRange(1),
+    default=3,
+    show_default=True,
+    help="that take times; the best counts",
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(1),
+    default=Effort().rounds,
+    show_default=True,
+    help="in each of them",
+)
 @click.option("--only", default="", help="operations whose name contains this")
 def main(
     revision: str, threshold: float, time_threshold: float, processes: int, rounds: int, only: str
 ) -> None:
     """Compare the working tree's speed with a REVISION's; status 1 when an operation lost."""
+    if not any(only in one.name for one in operations()):
+        raise NothingToCompareError(f"--only {only!r}: no operation's name contains that")
     with TemporaryDirectory() as directory:
         base = take_out(revision, ROOT, Path(directory))
         effort = Effort(rounds=rounds)
         found = compare((base, ROOT / PACKAGE), processes=processes, only=only, effort=effort)
     verdicts = [one.verdict(threshold, time_threshold) for one in found]
-    print_table(found, verdicts, f"the working tree beside {revision}, Python {python_version()}")
+    title = f"the working tree beside {revision}, Python {python_version()}"
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    console.print(table_of(found, verdicts, title))
     if worse := sum(verdict not in {"", "new"} for verdict in verdicts):
         raise click.ClickException(f"{worse} of {len(found)} operations cost more than before")
 

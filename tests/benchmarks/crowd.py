@@ -5,23 +5,30 @@ figures come of it, each the better the smaller it is: the time per call; the lo
 change took, of a writer that registers and unregisters without pause; and how unequal the callers
 were, as the mean number of calls of a caller by the fewest, each plus one, so that a caller who got
 none is a figure as well. The times per call count by their lower quartile, as everywhere; of the
-other two the worst of all rounds counts, since starving now and then is starving.
+other two the worst of all rounds counts, since starving now and then is starving, and the worst of
+all processes.
+
+A longest change divided by bare's own longest would say nothing: one hiccup of the bare loop would
+excuse them all. Where bare's changes all take alike, a section divides by a usual one of them.
 """
 
 from __future__ import annotations
 
 from functools import partial
+from itertools import chain
 from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
 from tocsin import NotifierBlock
 
-from .measure import Measurement, lower_quartile
+from .measure import BARE, Measurement, lower_quartile
 from .subjects import make_bare, make_bare_async, make_chain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any
+
+LONGEST, INEQUALITY = "longest change", "inequality"
 
 
 class Turn(NamedTuple):
@@ -40,11 +47,6 @@ class Turn(NamedTuple):
         return self.seconds / sum(self.counts)
 
     @property
-    def longest(self) -> float:
-        """The longest change, in seconds."""
-        return max(self.changes)
-
-    @property
     def inequality(self) -> float:
         """The mean number of calls of a caller by the fewest, each plus one."""
         return (fmean(self.counts) + 1) / (min(self.counts) + 1)
@@ -52,13 +54,26 @@ class Turn(NamedTuple):
 
 def names_of(section: str) -> tuple[str, str, str]:
     """Give the names of a crowd's three sections."""
-    return section, f"{section}: longest change", f"{section}: inequality"
+    return section, f"{section}: {LONGEST}", f"{section}: {INEQUALITY}"
+
+
+def is_of_the_worst(section: str) -> bool:
+    """Say whether a section's figures count by the worst that was seen, and not by the best."""
+    return section.endswith((f": {LONGEST}", f": {INEQUALITY}"))
 
 
 def figures(
-    section: str, variant: str, size: int, taken: dict[str, list[Turn]]
+    section: str,
+    variant: str,
+    size: int,
+    taken: dict[str, list[Turn]],
+    *,
+    of_bare: Callable[[Iterable[float]], float] = max,
 ) -> Iterator[Measurement]:
-    """Give the figures of each candidate's turns."""
+    """Give the figures of each candidate's turns.
+
+    Of bare's changes, that counts beside which the longest of the others are to stand.
+    """
     times, longest, inequality = names_of(section)
     for name, turns in taken.items():
         seconds = lower_quartile([one.per_call for one in turns])
@@ -66,7 +81,8 @@ def figures(
         worst = max(one.inequality for one in turns)
         yield Measurement(inequality, variant, size, name, worst, "x")
         if all(one.changes for one in turns):
-            worst = max(one.longest for one in turns)
+            choose = of_bare if name == BARE else max
+            worst = choose(chain.from_iterable(one.changes for one in turns))
             yield Measurement(longest, variant, size, name, worst, "s")
 
 
@@ -100,6 +116,6 @@ def bare_subject(callbacks: Sequence[Any], newcomer: Any, *, is_async: bool) -> 
 
 def chain_subject(flavour: str, callbacks: Sequence[Any], newcomer: Any) -> Subject:
     """Give a chain, sync or async by its flavour."""
-    chain = make_chain(flavour, callbacks)
+    made = make_chain(flavour, callbacks)
     block = NotifierBlock(newcomer)
-    return Subject(chain.call, partial(chain.register, block), partial(chain.unregister, block))
+    return Subject(made.call, partial(made.register, block), partial(made.unregister, block))

@@ -14,6 +14,7 @@ import gc
 import sys
 from contextlib import contextmanager
 from inspect import isawaitable
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Counter:
 
     def __init__(self) -> None:
         self.instructions = 0
+        self._thread = get_ident()
 
     @contextmanager
     def counting(self) -> Iterator[None]:
@@ -63,7 +65,7 @@ class Counter:
                 sys.monitoring.free_tool_id(tool)
 
         def _executed(self, _code: CodeType, _offset: int) -> None:
-            self.instructions += 1
+            self.instructions += get_ident() == self._thread  # all threads are monitored
 
     else:
 

@@ -54,7 +54,7 @@ def _answer(asked: str, results: Mapping[str, Results]) -> str:
         )
     found = results[python]
     if section == "origin":
-        return found.origin + "\n"
+        return f"{found.origin}; {found.versions}\n"
     if section == "targets":
         return markdown(verdicts_table(found.verdicts))
     figures = found.of(section, variant)

@@ -164,16 +164,33 @@ def _set_axes(axes: Axes, plot: Plot, sizes: list[int]) -> None:
 @click.argument("results", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--plots", type=click.Path(file_okay=False, path_type=Path), help="Draw into DIR.")
 @click.option("--page", type=click.Path(exists=True, path_type=Path), help="Fill its tables.")
-def main(results: tuple[Path, ...], plots: Path | None, page: Path | None) -> None:
-    """Publish RESULTS, the benchmark's JSON files, one for each Python."""
-    found = [read(path) for path in results]
+@click.option("--any", "is_any", is_flag=True, help="Take smoke runs and parts of a run, too.")
+def main(results: tuple[Path, ...], plots: Path | None, page: Path | None, is_any: bool) -> None:
+    """Publish RESULTS, the benchmark's JSON files, one for each Python.
+
+    Nothing is written when one of them, or a mark of the page, is refused.
+    """
+    found = read_all(results, is_any=is_any)
+    filled = None if page is None else fill(page.read_text("utf-8"), found)
     if plots is not None:
-        for path in (path for one in found for path in draw_all(one, plots)):
+        for path in (path for one in found.values() for path in draw_all(one, plots)):
             click.echo(f"wrote {path}")
-    if page is not None:
-        text = page.read_text("utf-8")
-        page.write_text(fill(text, {one.minor: one for one in found}), "utf-8")
+    if page is not None and filled is not None:
+        page.write_text(filled, "utf-8")
         click.echo(f"filled the tables of {page}")
+
+
+def read_all(paths: Iterable[Path], *, is_any: bool) -> dict[str, Results]:
+    """Read results by Python's minor version; refuse those that are not to be published."""
+    found: dict[str, Results] = {}
+    for path in paths:
+        one = read(path)
+        if one.doubt and not is_any:
+            raise click.ClickException(f"the figures of {path} are refused: {one.doubt}; see --any")
+        if one.minor in found:
+            raise click.ClickException(f"{path}: there are results of Python {one.minor} already")
+        found[one.minor] = one
+    return found
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """What the processes have found, merged; as tables and as JSON.
 
 A process places its objects once and for all, which moves its ratios to one side. So of each
-candidate the process that treated it best counts, for Tocsin and for peers alike.
+candidate the process that treated it best counts, for Tocsin and for peers alike. Only of what
+looks for starvation (`crowd`) the worst counts.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from .crowd import is_of_the_worst
 from .measure import BARE, Measurement
 from .subjects import FLAVOURS, VARIANTS
 from .targets import by_experiment, cost, is_peer
@@ -23,11 +26,12 @@ from .targets import by_experiment, cost, is_peer
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from .process import Settings
     from .targets import Verdict
 
 
 class Figure(NamedTuple):
-    """What one candidate needed, by the best of the processes."""
+    """What one candidate needed, by the process that counts."""
 
     section: str
     variant: str
@@ -42,15 +46,16 @@ class Figure(NamedTuple):
 def merge(processes: Iterable[Sequence[Measurement]]) -> list[Figure]:
     """Give the best of each candidate: its least value, and its least ratio to bare.
 
-    The two may come from different processes. Raises `ValueError` when one process has measured
-    the same thing twice.
+    In the sections that count by the worst, give the greatest of both. The two may come from
+    different processes. Raises `ValueError` when one process has measured the same thing twice.
     """
     best: dict[tuple[str, str, int, str], Figure] = {}
     for figure in chain.from_iterable(map(_with_ratios, processes)):
         known = best.get(figure[:4], figure)
         ratios = [one for one in (known.ratio, figure.ratio) if one is not None]
+        choose = max if is_of_the_worst(figure.section) else min
         best[figure[:4]] = figure._replace(
-            value=min(known.value, figure.value), ratio=min(ratios, default=None)
+            value=choose(known.value, figure.value), ratio=choose(ratios, default=None)
         )
     return list(best.values())
 
@@ -65,6 +70,11 @@ def _with_ratios(measurements: Sequence[Measurement]) -> list[Figure]:
         Figure(*one, ratio=one.value / beside if (beside := bare.get(one[:3])) else None)
         for one in measurements
     ]
+
+
+_PEERS = ("aiosignal", "blinker", "Django", "eventkit", "pluggy", "psygnal", "pyee")
+BESIDE = ("anyio", "trio", *_PEERS)
+"""Whose versions the figures depend on, besides Tocsin's and Python's."""
 
 
 def describe_machine() -> dict[str, object]:
@@ -102,15 +112,18 @@ def _git(*arguments: str) -> str:
 
 
 def to_json(
-    figures: Iterable[Figure], *, processes: int, rounds: int, verdicts: Iterable[Verdict]
+    figures: Iterable[Figure], *, verdicts: Iterable[Verdict], commit: str, settings: Settings
 ) -> dict[str, object]:
-    """Give all of it as what ``json.dump`` takes."""
+    """Give all of it as what ``json.dump`` takes; the commit is that of before measuring."""
     return {
         "python": platform.python_version(),
         "machine": describe_machine(),
-        "commit": describe_commit(),
-        "processes": processes,
-        "rounds": rounds,
+        "versions": {name: version(name) for name in BESIDE},
+        "commit": commit,
+        "processes": settings.processes,
+        "rounds": settings.effort().rounds,
+        "only": settings.only,
+        "smoke": settings.smoke,
         "measurements": [one._asdict() for one in figures],
         "targets": [one._asdict() for one in verdicts],
     }
@@ -190,11 +203,11 @@ def quantity(value: float, unit: str) -> str:
 def verdicts_table(verdicts: Iterable[Verdict]) -> Table:
     """Give the table of targets, with what was seen and whether it is met."""
     table = Table(box=SIMPLE_HEAD)
+    table.add_column(overflow="fold")  # so that on a narrow terminal the judgement is legible
+    table.add_column("at most", justify="right", no_wrap=True)
+    table.add_column("seen", justify="right", no_wrap=True)
     table.add_column(no_wrap=True)
-    table.add_column("at most", justify="right")
-    table.add_column("seen", justify="right")
-    table.add_column()
-    table.add_column("the worst was")
+    table.add_column("the worst was", overflow="fold")
     for one in verdicts:
         seen = "-" if one.seen is None else f"{one.seen:.4g}"
         table.add_row(one.target, f"{one.aim:.4g}", seen, judgement(one), one.by or "")

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+PROCESSES = 3
+"""How many it takes for figures to be quoted."""
+
 
 class Results(NamedTuple):
     """What was found, and where."""
@@ -20,6 +23,10 @@ class Results(NamedTuple):
     """Its version, in full."""
     origin: str
     """In words: machine, Python, commit, how it was measured."""
+    versions: str
+    """Of the peers and the backends, in words."""
+    doubt: str
+    """In words, why these figures are not to be published; empty where nothing speaks against."""
     figures: list[Figure]
     verdicts: list[Verdict]
 
@@ -38,6 +45,16 @@ def read(path: Path) -> Results:
     return from_json(json.loads(path.read_text("utf-8")))
 
 
+def _doubt(found: Mapping[str, Any]) -> str:
+    if found["smoke"]:
+        return "they are a smoke run's"
+    if found["only"]:
+        return f"they are of {', '.join(found['only'])} only"
+    if found["processes"] < PROCESSES:
+        return f"they are of fewer than {PROCESSES} processes"
+    return ""
+
+
 def from_json(found: Mapping[str, Any]) -> Results:
     """Take what ``to_json`` gave."""
     machine = found["machine"]
@@ -49,6 +66,8 @@ def from_json(found: Mapping[str, Any]) -> Results:
     return Results(
         found["python"],
         origin,
+        ", ".join(f"{name} {version}" for name, version in found["versions"].items()),
+        _doubt(found),
         [Figure(**one) for one in found["measurements"]],
         [Verdict(**one) for one in found["targets"]],
     )

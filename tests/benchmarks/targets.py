@@ -4,6 +4,10 @@ A target is judged by the worst of the figures that it is about: of all the flav
 on both backends, and where it does not say which variant, of all variants. A target one of whose
 flavours was not measured is not judged at all.
 
+What a pair of register and unregister may cost (`PAIR`) is judged without a call between the two,
+which is how the aim was set; since the next call may have to do what a change puts off, the tables
+have the pair with a call between beside it.
+
 Aims differ between Pythons in places; 3.12 and newer have those of 3.13.
 """
 

@@ -4,7 +4,8 @@ A call has a hundred subscribers, so that what a call costs by itself, which is 
 is next to nothing here, and what is left is what threads do to one another. The writer takes turns
 with the callers as the interpreter lets it, with the switch interval that it has by itself; so how
 long a change takes is mostly how long the others kept the interpreter, and beside that of the bare
-loop, whose writer copies a tuple, stands what the chain adds to it.
+loop's longest, whose writer copies a tuple, stands what the chain adds to it, as far as the
+machine's hiccups let it be seen: no target is about it.
 """
 
 from __future__ import annotations
