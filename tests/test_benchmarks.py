@@ -424,7 +424,7 @@ def test_a_target_beside_bare_where_there_is_none_is_an_error() -> None:
         verdict(to_be_judged(to_bare), measured("Raw", 1.0))
 
 
-ROWS = {  # what is aimed at, written down once more: by size, for 3.13
+ROWS: dict[str, dict[int, float]] = {  # what is aimed at, written down once more: by size, for 3.13
     "Raw, Atomic call, {} subscribers": {0: 1.30, 1: 1.22, 3: 1.14, 10: 1.10, 100: 1.02},
     "Blocking, SRCU call, {} async subscribers": {0: 1.42, 1: 1.42, 3: 1.22, 10: 1.1, 100: 1.05},
     "Blocking, SRCU call, {} sync subscribers": {0: 1.42, 1: 1.42, 3: 1.28, 10: 1.17, 100: 1.06},
