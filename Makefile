@@ -55,7 +55,7 @@ bench-compare: $(STAMP)
 # The plots and the tables of the documentation, from what make bench has found on each Python.
 bench-plots: $(STAMP)
 	"$(BIN)/python" -m tests.benchmarks.plots build/benchmark*.json \
-		--plots docs/explanation/images --page docs/explanation/performance.md
+		--plots docs/explanation/images --page docs/explanation/performance.md $(ARGS)
 
 $(STAMP): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; say make PYTHON=..." >&2; exit 1; }

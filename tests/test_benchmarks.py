@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from .benchmarks import __main__, process, report, targets
+from .benchmarks import __main__, dispatch, process, report, targets
 from .benchmarks.__main__ import NAMES, main
 from .benchmarks.dispatch import ASYNC, MIXED, SYNC, Dispatch
 from .benchmarks.measure import BARE, SMOKE, Effort, Measurement, make_run
@@ -213,6 +214,20 @@ async def test_the_bare_loop_calls_all_its_subscribers(
     assert log == [7, 7, 7]
 
 
+@pytest.mark.parametrize("section", DISPATCHES, ids=lambda one: one.SECTION)
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda one: one.name)
+async def test_every_candidate_of_a_dispatch_calls_everybody(
+    monkeypatch: pytest.MonkeyPatch, section: Dispatch, variant: Variant
+) -> None:
+    calls: list[int] = []
+    counting = partial(make_callbacks, body="calls.append(1)", calls=calls)
+    monkeypatch.setattr(dispatch, "make_callbacks", counting)
+    for one in section.candidates(variant, 3):
+        calls.clear()
+        await maybe_await(one.run(2))
+        assert (one.name, len(calls)) == (one.name, 6)
+
+
 async def test_the_bare_loop_stops_at_a_stop_bit() -> None:
     log: list[object] = []
     made = count_calls(log, 3, "event, data", variant=Variant("stop", "0x8000"))
@@ -228,9 +243,10 @@ async def test_a_chain_is_filled_with_all_its_subscribers(flavour: str) -> None:
     assert log == [7, 7, 7]
 
 
-def test_each_subscriber_and_each_bare_loop_has_a_code_object_of_its_own() -> None:
-    made = [*make_callbacks(3), make_bare(()), make_bare(())]
-    assert len({id(one.__code__) for one in made}) == 5
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda one: one.name)
+def test_each_subscriber_and_each_bare_loop_has_a_code_object_of_its_own(variant: Variant) -> None:
+    made = [*make_callbacks(3, variant), make_bare(()), make_bare(())]
+    assert len({id(getattr(one, "__func__", one).__code__) for one in made}) == 5
 
 
 def test_the_variants_give_what_they_say() -> None:
@@ -406,6 +422,49 @@ def test_a_bound_on_the_value_itself_is_judged_by_the_value() -> None:
 def test_a_target_beside_bare_where_there_is_none_is_an_error() -> None:
     with pytest.raises(ValueError, match="no bare"):
         verdict(to_be_judged(to_bare), measured("Raw", 1.0))
+
+
+ROWS: dict[str, dict[int, float]] = {  # what is aimed at, written down once more: by size, for 3.13
+    "Raw, Atomic call, {} subscribers": {0: 1.30, 1: 1.22, 3: 1.14, 10: 1.10, 100: 1.02},
+    "Blocking, SRCU call, {} async subscribers": {0: 1.42, 1: 1.42, 3: 1.22, 10: 1.1, 100: 1.05},
+    "Blocking, SRCU call, {} sync subscribers": {0: 1.42, 1: 1.42, 3: 1.28, 10: 1.17, 100: 1.06},
+    "a chain with events= in use, {} subscribers": {1: 1.45, 3: 1.30, 10: 1.15, 100: 1.10},
+    "unobserved beside no observer test, {} subscribers": dict.fromkeys((1, 3, 10, 100), 1.03),
+    "sync dispatch beside the best peer, {} subscribers": dict.fromkeys((1, 3, 10, 100), 1),
+    "async dispatch beside the best peer, {} subscribers": dict.fromkeys((0, 1, 3, 10, 100), 1),
+    "async dispatch, sync callbacks beside the best peer, {} subscribers": dict.fromkeys(
+        (0, 1, 3, 10, 100), 1
+    ),
+    "{} concurrent callers, no writer": {100: 1 / 0.95},
+    "{} concurrent callers, a writer running": {100: 1 / 0.85},
+    "{} concurrent callers, a writer running: inequality": {100: 2},
+    "{} concurrent callers, a writer running: longest change": {100: 10},
+}
+OTHERS = {
+    "three interested of 1000 beside these three alone": 1.05,
+    "1 threads, a writer churning": 1 / 0.95,
+    "4 threads, a writer churning": 1 / 0.95,
+    "16 threads, a writer churning": 1 / 0.95,
+    "register + unregister, 1000 present, beside pyee": 7,
+    "register + unregister, 1000 present, beside psygnal": 0.5,
+    "seconds to register 10000 one by one": 0.5,
+    "bytes per subscriber of 10000": 160,
+    "import tocsin beside import anyio": 1,
+    "import of one chain, of all chains beside import anyio": 1,
+    "modules of anyio, asyncio, trio, structlog, inspect": 0,
+}
+
+
+def test_the_aims_are_those_that_were_set() -> None:
+    aims = {
+        name.format(size): aim
+        for name, by_size in ROWS.items()
+        for size, aim in (by_size | {1000: by_size[100]}).items()
+    }
+    aims |= OTHERS
+    assert {one.name: one.aim for one in targets.targets((3, 13))} == aims
+    aims["Raw, Atomic call, 1 subscribers"] = 1.25
+    assert {one.name: one.aim for one in targets.targets((3, 11))} == aims
 
 
 def test_311_has_a_target_of_its_own_and_312_those_of_313() -> None:

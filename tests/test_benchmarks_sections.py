@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from tocsin import NotifierBlock, Observer
+from tocsin import NotifierBlock, Observer, StatisticsObserver
 
 from .benchmarks import (
     concurrency,
@@ -27,6 +27,7 @@ from .benchmarks import (
     routes,
     threads,
 )
+from .benchmarks import measure as measuring
 from .benchmarks.concurrency import Crowd, native_checkpoint
 from .benchmarks.crowd import Turn, bare_subject, chain_subject, figures, names_of
 from .benchmarks.importing import import_afresh
@@ -36,6 +37,7 @@ from .benchmarks.measure import (
     Candidate,
     Effort,
     Experiment,
+    lower_quartile,
     make_run,
     measure,
     take_turns,
@@ -101,6 +103,32 @@ async def test_a_slow_first_call_does_not_make_all_turns_short() -> None:
     assert turns[-1] > 1
 
 
+def test_the_lower_quartile_is_what_a_quarter_does_not_exceed() -> None:
+    assert lower_quartile([5, 3, 1, 4, 2]) == 2
+    assert lower_quartile([7]) == 7
+
+
+async def test_a_time_is_that_of_one_turn_without_the_garbage_collector(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    order: list[str] = []
+
+    def run(name: str, number: int) -> None:
+        nonlocal now
+        assert not gc.isenabled()
+        now += number * {"a": 0.25, "b": 0.5, "c": 1.0}[name]
+        order.append(name)
+
+    monkeypatch.setattr(measuring, "perf_counter", lambda: now)
+    candidates = [Candidate(name, partial(run, name)) for name in "abc"]
+    found = await measure(Experiment("s", "", 1, candidates), Effort(rounds=21, seconds=8))
+    assert [one.value for one in found] == [0.25, 0.5, 1.0]
+    rounds = [tuple(order[start : start + 3]) for start in range(len(order) - 63, len(order), 3)]
+    assert len({*rounds}) > 1
+    assert gc.isenabled()
+
+
 @pytest.mark.parametrize("module", MODULES, ids=lambda one: one.__name__.rpartition(".")[2])
 async def test_a_section_gives_what_it_announces(module: Any, anyio_backend: str) -> None:
     if anyio_backend not in module.BACKENDS:
@@ -155,6 +183,36 @@ async def test_a_pair_leaves_those_who_were_there(variant: str) -> None:
         if one.name in FLAVOURS:
             await maybe_await(one.run(2))
             assert len(one.run.__globals__["signal"]) == 3
+
+
+@pytest.mark.parametrize("variant", [registration.FUNCTION, registration.BETWEEN])
+async def test_a_call_falls_between_only_where_it_is_said(
+    variant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    counting = partial(make_callbacks, body="calls.append(1)", calls=calls)
+    monkeypatch.setattr(registration, "make_callbacks", counting)
+    for one in registration.pair_experiment(variant, 2).candidates:
+        calls.clear()
+        await maybe_await(one.run(2))
+        expected = 6 if variant == registration.BETWEEN else 0
+        assert (one.name, len(calls)) == (one.name, expected)
+
+
+def test_the_registries_are_those_that_are_compared() -> None:
+    peers = {"pyee", "blinker", "eventkit", "psygnal", "Django", "pluggy"}
+    assert {*REGISTRIES} == {BARE, *FLAVOURS} | peers
+
+
+async def test_bulk_seconds_are_those_of_all_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    async def time_of(_: Candidate, number: int) -> float:
+        asked.append(number)
+        return 5.0
+
+    monkeypatch.setattr(registration, "time_of", time_of)
+    assert (await registration.bulk_seconds(BARE, 10), asked) == (5.0, [10])
 
 
 def test_only_chains_register_ready_blocks() -> None:
@@ -242,12 +300,22 @@ async def test_with_routes_in_use_the_same_are_called_as_without(
 ) -> None:
     seen = await calls_of(routes.in_use(form, 5, named=named), calls)
     assert seen == dict.fromkeys([BARE, *form.flavours], 5)
+    for one in routes.in_use(form, 5, named=named).candidates:
+        if one.name in FLAVOURS:
+            events = [block.events for block in one.run.__globals__["call"].__self__]
+            assert len(events) == 6
+            assert (None in events, any("another" in (one or ()) for one in events)) == (
+                not named,
+                True,
+            )
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda one: one.name)
 async def test_whoever_is_not_interested_is_spared(form: Form, calls: list[int]) -> None:
     experiment = routes.spared(form, 30)
-    assert {*form.flavours} < {one.name for one in experiment.candidates}
+    names = {name for one in form.flavours for name in (one, f"{one}, alone")}
+    peers = {"pyee"} if form.name == "sync" else set()
+    assert {one.name for one in experiment.candidates} == {BARE, *names} | peers
     assert {*(await calls_of(experiment, calls)).values()} == {INTERESTED}
     for one in experiment.candidates:
         if one.name in FLAVOURS:
@@ -271,8 +339,12 @@ async def test_an_observed_chain_calls_the_same(
 async def test_a_walk_without_the_test_calls_the_same(
     flavour: str, variant: str, calls: list[int]
 ) -> None:
-    seen = await calls_of(observers.untested(flavour, variant, 4), calls)
-    assert seen == {BARE: 4, flavour: 4}
+    experiment = observers.untested(flavour, variant, 4)
+    assert await calls_of(experiment, calls) == {BARE: 4, flavour: 4}
+    without, tested = [
+        one.run.__globals__["call"].__func__.__code__.co_code for one in experiment.candidates
+    ]
+    assert len(without) < len(tested) == len(observers.CALLS[flavour].__code__.co_code)
 
 
 class Told(Observer):
@@ -283,6 +355,22 @@ class Told(Observer):
 
     def call_started(self, call: Any) -> None:
         self.count += 1
+
+
+@pytest.mark.parametrize("flavour", CHAINS)
+async def test_an_observed_chain_tells_its_observer(
+    flavour: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = Told()
+    monkeypatch.setitem(observers.OBSERVERS, "told", lambda: told)
+    for one in observers.attached(flavour, "told", 2).candidates:
+        await maybe_await(one.run(3))
+    assert told.count == 3
+
+
+def test_nobody_one_that_does_nothing_and_one_that_counts_are_attached() -> None:
+    kinds = [type(make()) for make in observers.OBSERVERS.values()]
+    assert kinds == [type(None), Observer, StatisticsObserver]
 
 
 @pytest.mark.parametrize("flavour", CHAINS)
@@ -464,6 +552,28 @@ async def test_a_crowd_of_threads_uses_its_budget_up(name: str, is_written: bool
         assert len(turn.changes) % 2 == 0
         assert turn.seconds > 0
     assert gc.isenabled()
+
+
+@pytest.mark.parametrize(
+    ("module", "crowd", "names"),
+    [(concurrency, "Crowd", ["Blocking", "SRCU"]), (threads, "Storm", ["Atomic"])],
+)
+async def test_a_crowd_calls_the_chain_that_is_named(
+    monkeypatch: pytest.MonkeyPatch, module: Any, crowd: str, names: list[str]
+) -> None:
+    kinds: list[type | None] = []
+    original = getattr(module, crowd)
+
+    def make(subject: Subject, *arguments: Any, **options: Any) -> Any:
+        chain = getattr(subject.call, "__self__", None)
+        kinds.append(chain and type(chain))
+        return original(subject, *arguments, **options)
+
+    monkeypatch.setattr(module, crowd, make)
+    found = [one async for one in module.measurements(SMOKE)]
+    assert {one.candidate for one in found} == {BARE, *names}
+    each = [None, *(FLAVOURS[name] for name in names)]
+    assert kinds == each * (len(kinds) // len(each))
 
 
 async def test_the_native_checkpoint_lets_others_run() -> None:

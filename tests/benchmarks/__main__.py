@@ -22,7 +22,7 @@ from .targets import judge, targets
 
 ROOT = Path(__file__).parents[2]
 NAMES = [name for section in SECTIONS for name in names(section)]
-WIDTH = 170  # of the tables where the output is no terminal
+WIDTH = 200  # of the tables where the output is no terminal
 KEPT = {"PYTHONPATH", "PYTHONWARNINGS"}
 """Where modules are, and whether a warning is an error: neither changes what code costs."""
 
