@@ -199,7 +199,8 @@ class Core(Generic[EventT, DataT]):
         to ourselves; beginning again instead might never end.
         """
         table, shown = self._table, self._items
-        if shown.table is not table:
+        is_new = shown.table is not table
+        if is_new:
             shown = table.view()
             self._walked.add(shown)
         key, items = REST, shown
@@ -209,6 +210,8 @@ class Core(Generic[EventT, DataT]):
         if items is CLOSED:
             items = table.snapshot(key)
             self._walked.add(items)
+        elif not is_new:
+            return items
         present = self._table
         if present is table:
             if items is not shown:
