@@ -19,6 +19,7 @@ from tocsin.view import (
     GUARDED,
     MIXED,
     REST,
+    Gone,
     Skipped,
     Snapshot,
     Walked,
@@ -263,6 +264,13 @@ def test_a_block_that_is_gone_twice_is_gone_once() -> None:
     items.blank(block)
     items.blank(block)
     assert items[0].slot is hear
+
+
+def test_a_slot_that_two_threads_have_blanked_at_once_tells_its_place_all_the_same() -> None:
+    items = filled(make_block(), make_block()).view()
+    taken = items[1] = Gone(items[1])
+    items[1] = Gone(taken.slot)
+    assert items.place_of(taken) == 1
 
 
 def test_blanking_a_block_that_is_not_there_changes_nothing() -> None:

@@ -180,11 +180,15 @@ class Snapshot(list[Any]):
         return type(self[position]) is not Gone
 
     def place_of(self, slot: object) -> int:
-        """Give the place of a slot that was taken from here, blanked since or not."""
+        """Give the place of a slot that was taken from here.
+
+        It may be gone since, and even gone twice: by a writer and by the call that made this.
+        """
+        wanted = slot.slot if type(slot) is Gone else slot
         return next(
             place
             for place, one in enumerate(self)
-            if one is slot or (type(one) is Gone and one.slot is slot)
+            if (one.slot if type(one) is Gone else one) is wanted
         )
 
     def blank(self, block: AnyBlock) -> None:
