@@ -554,6 +554,15 @@ async def test_a_crowd_of_threads_uses_its_budget_up(name: str, is_written: bool
     assert gc.isenabled()
 
 
+async def test_a_storm_in_which_a_call_fails_ends_and_says_so() -> None:
+    def fail(event: Any, data: Any) -> None:
+        raise OSError
+
+    storm = Storm(bare_subject([fail], fail, is_async=False), 2, 30, is_written=True)
+    with pytest.raises(OSError):
+        await storm.take_turn()
+
+
 @pytest.mark.parametrize(
     ("module", "crowd", "names"),
     [(concurrency, "Crowd", ["Blocking", "SRCU"]), (threads, "Storm", ["Atomic"])],

@@ -68,11 +68,12 @@ class Storm:
         self._is_written = is_written
 
     async def take_turn(self) -> Turn:
-        """Let all of them call until the budget of calls is used up."""
+        """Let all of them call until the budget of calls is used up; raise what a call raised."""
         self._budget = repeat(None, self._calls)  # which threads may share
         self._counts: list[int] = []
         self._changes: list[float] = []
         self._ends: list[float] = []
+        self._failures: list[Exception] = []
         threads = [Thread(target=self._call) for _ in range(self._callers)]
         if self._is_written:
             threads.append(Thread(target=self._write))
@@ -82,6 +83,8 @@ class Storm:
                 one.start()
             for one in threads:
                 one.join()
+        for failure in self._failures:
+            raise failure
         return Turn(max(self._ends) - self._began, self._counts, self._changes)
 
     def _begin(self) -> None:
@@ -91,9 +94,12 @@ class Storm:
         call, event, data = self._subject.call, EVENT, DATA
         count = 0
         self._start.wait()
-        for _ in self._budget:
-            call(event, data)
-            count += 1
+        try:
+            for _ in self._budget:
+                call(event, data)
+                count += 1
+        except Exception as failure:  # the writer waits for all callers
+            self._failures.append(failure)
         self._ends.append(perf_counter())
         self._counts.append(count)
 
