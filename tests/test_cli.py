@@ -617,5 +617,8 @@ def test_staying_ends_with_a_signal(write: Folder, backend: str, number: signal.
         assert process.stdout
         assert process.stdout.readline() == "one in\n"
         process.send_signal(number)
-        assert process.communicate(timeout=60) == ("one out\n", "")
+        try:
+            assert process.communicate(timeout=60) == ("one out\n", "")
+        finally:
+            process.kill()  # leaving waits for it, whatever has failed
     assert process.returncode == 0
