@@ -326,7 +326,7 @@ async def test_plugins_that_require_others_of_the_folder_are_loaded_once(
 async def test_what_is_stuck_does_not_stop_the_service(
     example: ModuleType, plugins: Plugins
 ) -> None:
-    service = example.TextService(plugins.path, patience=0.01)
+    service = example.TextService(plugins.path)
     plugins.put("hold", HOLD)
     with (
         anyio.fail_after(PATIENCE),
@@ -339,6 +339,7 @@ async def test_what_is_stuck_does_not_stop_the_service(
             anyio.create_task_group() as group,
         ):
             await service.follow(plugins.path.glob("*.py"))
+            service.patience = 0.01  # from here on: what loads may take its time
             group.start_soon(service.submit, "stuck")
             await service.host.require("hold").entered.wait()
             plugins.write("upper", 2)
