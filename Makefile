@@ -12,8 +12,8 @@ override PYTHON := $(shell \
 ifeq ($(PYTHON),)
 $(error $(ASKED) is no Python 3.11 or newer that runs, here or among those of pyenv)
 endif
-# The benchmark on it has an environment of its own, so that .venv stays.
-ifneq ($(filter bench bench-%,$(MAKECMDGOALS)),)
+# What is run on several of them has an environment for each, so that .venv stays.
+ifneq ($(filter soak bench bench-%,$(MAKECMDGOALS)),)
 VERSION := $(shell "$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 VENV ?= .venv-$(VERSION)
 endif
@@ -22,11 +22,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BASE ?= HEAD
+ROUNDS ?= 10
 RESULTS ?= build/benchmark$(VENV:.venv%=%).json
 # Pyright asks the first python on the PATH where packages are; its --verifytypes reads no other option.
 IN_VENV = PATH="$$(cd "$(BIN)" && pwd):$$PATH"
 
-.PHONY: demo test lint bench bench-compare bench-plots clean
+.PHONY: demo test lint soak bench bench-compare bench-plots clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -34,7 +35,7 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	"$(BIN)/coverage" erase
-	"$(BIN)/python" -m pytest --cov --cov-report=term-missing:skip-covered
+	"$(BIN)/python" -m pytest -p no:randomly --cov --cov-report=term-missing:skip-covered
 
 lint: $(VENV)/.linted
 	"$(BIN)/ruff" check .
@@ -43,6 +44,14 @@ lint: $(VENV)/.linted
 	$(IN_VENV) pyright
 	$(IN_VENV) pyright --ignoreexternal --verifytypes tocsin
 	"$(BIN)/lint-imports"
+
+# The suite in ROUNDS random orders, then in asyncio's debug mode and, from 3.12 on, with eager tasks.
+SOAK = "$(BIN)/python" -m pytest $(ARGS)
+soak: $(VENV)/.soaked
+	@for round in $$(seq $(ROUNDS)); do echo "== round $$round of $(ROUNDS)"; $(SOAK) || exit; done
+	@echo "== debug mode of asyncio"; PYTHONASYNCIODEBUG=1 $(SOAK)
+	@if "$(BIN)/python" -c 'import sys; sys.exit(sys.version_info < (3, 12))'; \
+	then echo "== eager tasks"; $(SOAK) --eager-tasks; fi
 
 # ARGS="--only 'sync dispatch'" for less of it; --help tells more.
 bench: $(STAMP)
@@ -65,6 +74,10 @@ $(STAMP): pyproject.toml
 
 $(VENV)/.linted: $(STAMP)
 	"$(BIN)/python" -m pip install --quiet --editable ".[lint]"
+	@touch "$@"
+
+$(VENV)/.soaked: $(STAMP)
+	"$(BIN)/python" -m pip install --quiet --editable ".[soak]"
 	@touch "$@"
 
 clean:

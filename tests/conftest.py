@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +15,29 @@ from .plugins import host, importable, notes, nothing_left, write  # noqa: F401 
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+EAGER = "--eager-tasks"
+
+
+class EagerPolicy(asyncio.DefaultEventLoopPolicy):
+    """Make event loops whose tasks start at once, inside the call that creates them."""
+
+    def new_event_loop(self) -> asyncio.AbstractEventLoop:
+        loop = super().new_event_loop()
+        if sys.version_info >= (3, 12):
+            loop.set_task_factory(asyncio.eager_task_factory)
+        return loop
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(EAGER, action="store_true", help="asyncio starts its tasks eagerly (3.12+)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption(EAGER):
+        if sys.version_info < (3, 12):
+            raise pytest.UsageError(f"{EAGER} needs Python 3.12 or newer")
+        asyncio.set_event_loop_policy(EagerPolicy())
 
 
 settings.register_profile("tocsin", deadline=None)  # a busy machine is no failure
