@@ -2153,7 +2153,7 @@ async def test_peer_40_async_chains_that_call_across_do_not_deadlock_behind_writ
 
 PAGE = Path(__file__).parent.parent / "docs/explanation/peers.md"
 NUMBERS = list(range(1, 41))
-CASE = re.compile(r"(\d+)\. ([\w.]+).*, .+\.\n\n    (As there|Otherwise) \(([^)]+)\)")
+CASE = re.compile(r"(\d+)\. ([\w.]+).*, .+\.\n\n *(As there|Otherwise) \(([^)]+)\)")
 
 
 def cases() -> dict[int, list[tuple[str, str, str, str]]]:
