@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,13 @@ if TYPE_CHECKING:
 SYNC = [AtomicChain, RawChain]
 ASYNC = [BlockingChain, SrcuChain]
 FLAVOURS: list[type[Any]] = [*SYNC, *ASYNC]
+
+
+def spelled(one: object) -> str:
+    """Say what a test's parameter is, the same in each run: no addresses, and sets in one order."""
+    if isinstance(one, (set, frozenset)):
+        return f"{{{', '.join(sorted(map(repr, one)))}}}"
+    return re.sub(r" at 0x[0-9a-f]+| id='\d+'", "", repr(one))
 
 
 async def maybe_await(value: Any) -> Any:

@@ -37,7 +37,7 @@ from tocsin import (
 from tocsin.slots import arm, make_slot
 from tocsin.view import Skipped
 
-from .flavours import ASYNC, FLAVOURS, maybe_await
+from .flavours import ASYNC, FLAVOURS, maybe_await, spelled
 
 pytestmark = pytest.mark.anyio
 
@@ -209,7 +209,7 @@ class Text(str):
         (int, {int}),
         ((), set()),
     ],
-    ids=repr,
+    ids=spelled,
 )
 def test_events_are_one_event_or_a_collection(given: object, heard: Any) -> None:
     assert NotifierBlock(hear, events=given).events == heard
@@ -232,7 +232,7 @@ class Unhashable:
     __hash__ = None  # type: ignore[assignment]
 
 
-@pytest.mark.parametrize("wrong", [[[]], [{}], [1, {2}], Unhashable()], ids=str)
+@pytest.mark.parametrize("wrong", [[[]], [{}], [1, {2}], Unhashable()], ids=spelled)
 def test_unhashable_events_are_refused_at_once(wrong: object) -> None:
     with pytest.raises(InvalidTypeError, match="events must be hashable"):
         NotifierBlock(hear, events=wrong)
@@ -309,7 +309,7 @@ def test_options_that_make_no_sense_together_are_refused() -> None:
         old_style,
         NotifierBlock(ahear),
     ],
-    ids=repr,
+    ids=spelled,
 )
 async def test_an_async_callable_is_told_by_its_code(callback: Any) -> None:
     block = NotifierBlock(callback)
@@ -333,7 +333,7 @@ async def test_an_async_callable_is_told_by_its_code(callback: Any) -> None:
         NotifierBlock(hear),
         max,
     ],
-    ids=repr,
+    ids=spelled,
 )
 def test_a_sync_callable_is_told_by_its_code(callback: Any) -> None:
     block = NotifierBlock(callback)

@@ -30,7 +30,7 @@ from tocsin import (
     TocsinError,
 )
 
-from .flavours import ASYNC, FLAVOURS, SYNC, WAY_IDS, WAYS, Rig
+from .flavours import ASYNC, FLAVOURS, SYNC, WAY_IDS, WAYS, Rig, spelled
 
 pytestmark = pytest.mark.anyio
 every_flavour = pytest.mark.parametrize("flavour", FLAVOURS)
@@ -188,7 +188,7 @@ class AsyncBlock(NotifierBlock[Any, Any, Any]):
 
 
 @pytest.mark.parametrize(
-    "callback", [partial(anothing), Awaited(), Awaited().__call__, AsyncBlock()], ids=repr
+    "callback", [partial(anothing), Awaited(), Awaited().__call__, AsyncBlock()], ids=spelled
 )
 async def test_d7_every_kind_of_async_callable_is_recognised(callback: Any) -> None:
     with pytest.raises(AsyncCallbackError):
