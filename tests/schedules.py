@@ -22,7 +22,6 @@ says that a scenario depends on something else.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -63,7 +62,7 @@ class UnrepeatableError(Exception):
     """The same choices have led to something else."""
 
 
-class Scenario(ABC):
+class Scenario:
     """What some tasks do, and what must hold meanwhile. Made afresh for each run."""
 
     turns: Turns
@@ -72,9 +71,9 @@ class Scenario(ABC):
     async def set_up(self) -> None:
         """Prepare, before there is any choice."""
 
-    @abstractmethod
     def actors(self) -> dict[str, Callable[[], Awaitable[object]]]:
         """Give the tasks by name. An exception that one raises is a failure of the run."""
+        raise NotImplementedError
 
     def check(self) -> None:
         """Assert what holds before every step."""

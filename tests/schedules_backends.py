@@ -16,17 +16,18 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import deque
 from heapq import heappop
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import trio
-from trio.lowlevel import Task as TrioTask
 
 from .schedules import TIMERS, Explored, Turns
 
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Awaitable, Callable, Iterator
+
+    from trio.lowlevel import Task as TrioTask
 
     Run: TypeAlias = Callable[[Callable[[Turns], None], int], Awaitable[Explored]]
 
@@ -118,7 +119,7 @@ def _name_of(handle: asyncio.Handle) -> str:
 
 def _run(handle: asyncio.Handle) -> None:
     if not handle.cancelled():
-        handle._run()  # type: ignore[attr-defined]
+        handle._run()
 
 
 def _explore_asyncio(run: Run, limit: int) -> Explored:
@@ -201,7 +202,7 @@ class VirtualClock(trio.abc.Clock):
         self._now = max(self._now, deadline)
 
     async def explore(self, run: Run, limit: int) -> Explored:
-        runner: Any = trio._core._run.GLOBAL_RUN_CONTEXT.runner  # type: ignore[attr-defined]
+        runner: Any = trio._core._run.GLOBAL_RUN_CONTEXT.runner
         runner.runq = ChosenQueue(runner, self)
         try:
             return await run(self._begin, limit)
