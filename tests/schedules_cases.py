@@ -25,6 +25,9 @@ __all__ = ["CASES", "NATIVE_CASES", "Case"]
 
 TWO = ["call", "call"]
 
+LIMIT = 10_000
+"""Orders of one scenario, on one backend, at which the long form leaves it."""
+
 
 class Case(NamedTuple):
     make: Callable[[], Scenario]
@@ -68,11 +71,11 @@ CASES: dict[str, Case] = {
     "lock: 3 callers, unregister, few turns": lock(
         ["call"] * 3, ["unregister"], checkpoint_every=3, delays=3
     ),
-    "lock: a nested call, a caller, unregister": lock(["nested", "call"], ["unregister"]),
+    "lock: a nested call, a caller, unregister": lock(["nested", "call"], ["unregister"], delays=4),
     "lock: a nested call, cancelled, register": lock(["nested"], ["register"], ["caller 1"]),
     "lock: a call from a task of the callback, register": lock(["spawned"], ["register"]),
     "lock: a call from a task of the callback, register, cancelled": lock(
-        ["spawned"], ["register"], ["register 1"]
+        ["spawned"], ["register"], ["register 1"], delays=3
     ),
     "grace: 2 callers, unregister": grace(TWO, ["unregister"]),
     "grace: 2 callers, synchronize": grace(TWO, ["synchronize"]),
@@ -90,7 +93,7 @@ CASES: dict[str, Case] = {
 
 NATIVE_CASES: dict[str, Case] = {
     "lock: a caller, register, both cancelled natively": lock(
-        ["call"], ["register"], ["register 1", "caller 1"], natively=True
+        ["call"], ["register"], ["register 1", "caller 1"], natively=True, delays=4
     ),
     "lock: a caller, 2 writers, one cancelled natively": lock(
         ["call"], ["register", "unregister"], ["register 1"], natively=True, delays=4
@@ -102,7 +105,7 @@ NATIVE_CASES: dict[str, Case] = {
 """Only on asyncio."""
 
 LONG_CASES: dict[str, Case] = {
-    "lock: 3 callers, unregister": lock(["call"] * 3, ["unregister"], timers=2),
+    "lock: 3 callers, unregister": lock(["call"] * 3, ["unregister"], timers=2, delays=6),
     "lock: 2 callers, 3 writers": lock(
         TWO, ["register", "unregister", "register"], timers=2, delays=7
     ),
@@ -132,7 +135,7 @@ LONG_CASES: dict[str, Case] = {
 
 
 def main() -> int:
-    """Explore everything on both backends, without bounds where that ends; 1 after a failure."""
+    """Explore everything on both backends, without bounds where that ends; give 1 after a failure."""
     unbounded = {name: case._replace(delays=None) for name, case in (CASES | NATIVE_CASES).items()}
     unbounded["lock: 3 callers, unregister, few turns"] = CASES[
         "lock: 3 callers, unregister, few turns"
@@ -143,7 +146,7 @@ def main() -> int:
         for backend in ("asyncio", "trio"):
             if backend == "trio" and name in NATIVE_CASES:
                 continue
-            seen = case._replace(limit=200_000).explore(backend)
+            seen = case._replace(limit=LIMIT).explore(backend)
             total += seen.orders
             how = "all" if seen.is_exhaustive else "some"
             if seen.is_exhaustive and case.delays is not None:
