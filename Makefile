@@ -27,7 +27,7 @@ RESULTS ?= build/benchmark$(VENV:.venv%=%).json
 # Pyright asks the first python on the PATH where packages are; its --verifytypes reads no other option.
 IN_VENV = PATH="$$(cd "$(BIN)" && pwd):$$PATH"
 
-.PHONY: demo test lint soak bench bench-compare bench-plots clean
+.PHONY: demo test lint soak schedules bench bench-compare bench-plots clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -65,6 +65,10 @@ bench-compare: $(STAMP)
 bench-plots: $(STAMP)
 	"$(BIN)/python" -m tests.benchmarks.plots build/benchmark*.json \
 		--plots docs/explanation/images --page docs/explanation/performance.md $(ARGS)
+
+# Every order in which small casts of tasks can use the lock and the grace period; some minutes.
+schedules: $(STAMP)
+	"$(BIN)/python" -m tests.schedules_cases
 
 $(STAMP): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; say make PYTHON=..." >&2; exit 1; }
