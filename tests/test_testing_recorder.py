@@ -275,12 +275,12 @@ class Kind(Enum):
     AN_EVENT_WITH_A_LONG_NAME = "an event with a long name"
 
 
-@pytest.mark.parametrize("event", [Shouting(), "A" * 10_000, Mute(), [*range(10_000)]])
+@pytest.mark.parametrize("event", [Shouting(), "A" * 10_000, Mute(), [*range(1000)]])
 def test_a_message_shows_any_event_and_stays_short(event: Any) -> None:
     with pytest.raises(AssertionError) as caught:
-        heard(*[event] * 5000).assert_called_once_with(event)
+        heard(*[event] * 500).assert_called_once_with(event)
     assert len(str(caught.value)) < 3000
-    assert "and 4980 more" in str(caught.value)
+    assert "and 480 more" in str(caught.value)
 
 
 def test_a_message_shows_members_of_an_enumeration_whole() -> None:

@@ -159,25 +159,23 @@ def _compare(recorders: Sequence[Recorder[Any, Any]], wanted: Sequence[Step]) ->
     calls = [(number, one, event) for one in recorders for number, event, _ in one._in_order()]
     heard = [(one, event) for _, one, event in sorted(calls, key=itemgetter(0))]
     named = len(recorders) > 1
-    for place, (got, want) in enumerate(zip_longest(heard, wanted), 1):
+    said, asked = ([_step(one, named=named) for one in row] for row in (heard, wanted))
+    for place, (got, want) in enumerate(zip_longest(heard, wanted)):
         if got is None or want is None or got[0] is not want[0] or not _same(got[1], want[1]):
             raise AssertionError(
-                f"call {place} {_differs(got, want, named=named)}\n"
-                f"  heard:  {_list(_step(one, named=named) for one in heard) or 'nothing'}\n"
-                f"  wanted: {_list(_step(one, named=named) for one in wanted) or 'nothing'}"
+                f"call {place + 1} {_differs(said[place:], asked[place:])}\n"
+                f"  heard:  {_list(said) or 'nothing'}\n  wanted: {_list(asked) or 'nothing'}"
             )
 
 
-def _differs(got: Step | None, want: Step | None, *, named: bool) -> str:
-    if got is None:
-        return f"is missing, {_step(want, named=named)}"
-    said = f"was {_step(got, named=named)}"
-    return f"{said}, not {_step(want, named=named)}" if want else f"{said}, and is one too many"
+def _differs(said: Sequence[str], asked: Sequence[str]) -> str:
+    """Say how the first of what was heard and of what was wanted differ."""
+    if not said:
+        return f"is missing, {asked[0]}"
+    return f"was {said[0]}, " + (f"not {asked[0]}" if asked else "and is one too many")
 
 
-def _step(step: Step | None, *, named: bool) -> str:
-    if step is None:
-        return ""
+def _step(step: Step, *, named: bool) -> str:
     return f"{_show(step[1])} to {step[0].name}" if named else _show(step[1])
 
 

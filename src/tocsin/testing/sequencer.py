@@ -100,8 +100,7 @@ class Sequencer:
     def _give_up(self, step: int, why: str) -> None:
         """Tell everybody who waits for a later step that they would wait for ever."""
         with self._lock:
-            if self._broken is None or step < self._broken[0]:
-                self._broken = (step, why)
+            self._broken = min(self._broken or (step, why), (step, why))
             self._waiting.pop(step, None)
             waking = [self._waiting.pop(one) for one in [*self._waiting] if one > step]
         for wake in waking:
