@@ -18,7 +18,6 @@ from tocsin.base import Chain
 from tocsin.bus import Bus
 from tocsin.errors import AlreadyRegisteredError, InvalidTypeError, ScopeClosedError
 from tocsin.slots import arm, make_slot
-from tocsin.table import Table
 
 from .threads import in_its_thread, take_off
 
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from tocsin.block import AnyBlock
     from tocsin.protocol import AnyChain
     from tocsin.scopes import Scope
+    from tocsin.table import Table
 
 __all__ = ["registrations_restored"]
 
@@ -124,14 +124,15 @@ class _ChainState:
         self, kept: list[_Place], gone: list[AnyBlock], left: list[AnyBlock], draft: Table
     ) -> None:
         """Make a draft what the table was; say who is ``gone`` from walks, and who has ``left``."""
-        active, parked, observers = draft.members, draft.parked, draft.observers
+        active, parked = draft.members, draft.parked
         was_active = {*map(id, active)}
         was_here = was_active | {*map(id, parked)}
         stays = {id(place.block): place.is_active for place in kept}
         gone[:] = [block for block in active if not stays.get(id(block))]
         left[:] = [block for block in (*active, *parked) if id(block) not in stays]
-        Table.__init__(draft)
-        draft.filters, draft.observers = self._filters, observers
+        draft.members, draft.parked, draft.asking = [], [], []
+        draft.awaiting = draft.routed = 0
+        draft.filters = self._filters
         for block, sequence, _, is_active in kept:
             if id(block) not in was_here:
                 arm(block)
