@@ -45,6 +45,7 @@ NOT_RUN = {
     "docs/reference/command-line.md": 1,
     "docs/tutorial/first-chain.md": 1,
 }
+PYTEST = "-p no:hypothesispytest"  # whose import would take longer than the page
 RULES = [f"D{number}" for number in range(1, 17)]
 
 
@@ -118,7 +119,7 @@ class Reader:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env=os.environ | {"PATH": path, "PYTHONWARNINGS": "error"},
+            env=os.environ | {"PATH": path, "PYTHONWARNINGS": "error", "PYTEST_ADDOPTS": PYTEST},
             text=True,
             timeout=60,
         )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+OPTIONS = ("-p", "no:cacheprovider", "-p", "no:randomly")
 FIXTURES = (
     "tocsin_inject_errors",
     "tocsin_recorder",
@@ -30,7 +31,7 @@ def passes(pytester: pytest.Pytester) -> Any:
 
     def run(source: str, number: int) -> None:
         pytester.makepyfile(source)
-        pytester.runpytest_inprocess("-p", "no:cacheprovider").assert_outcomes(passed=number)
+        pytester.runpytest_inprocess(*OPTIONS).assert_outcomes(passed=number)
 
     return run
 
@@ -127,7 +128,7 @@ def test_the_fixtures_are_documented_and_none_is_in_use_unasked(
     for name in FIXTURES:
         shown.fnmatch_lines([f"{name} -- *pytest_plugin.py:*", "    ?*"], consecutive=True)
     pytester.makepyfile("def test_none(request): assert 'tocsin' not in str(request.fixturenames)")
-    pytester.runpytest_inprocess("-p", "no:cacheprovider").assert_outcomes(passed=1)
+    pytester.runpytest_inprocess(*OPTIONS).assert_outcomes(passed=1)
 
 
 def test_a_failed_assertion_shows_the_line_of_the_test(pytester: pytest.Pytester) -> None:
@@ -137,7 +138,7 @@ def test_a_failed_assertion_shows_the_line_of_the_test(pytester: pytest.Pytester
             tocsin_recorder(name="mails").assert_called_once_with("placed")  # the line
         """
     )
-    shown = pytester.runpytest_inprocess("-p", "no:cacheprovider").stdout
+    shown = pytester.runpytest_inprocess(*OPTIONS).stdout
     shown.fnmatch_lines(["> *# the line", "E *recorder 'mails' was not called*"])
     shown.no_fnmatch_line("*__tracebackhide__*")
 
@@ -157,7 +158,7 @@ def modules_of_a_run(place: Path, *arguments: str) -> set[str]:
     (place / "conftest.py").write_text(REPORT)
     (place / "test_it.py").write_text("def test_it(): pass")
     subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments],
+        [sys.executable, "-m", "pytest", *OPTIONS, *arguments],
         cwd=place,
         env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         capture_output=True,
