@@ -80,9 +80,9 @@ def tocsin_inject_errors() -> Iterator[InjectErrors]:
 
     Arguments and result as of `tocsin.testing.inject_errors`.
     """
-    import tocsin.testing
+    from . import testing
 
-    inject_errors: Any = vars(tocsin.testing)["inject_errors"]
+    inject_errors: Any = vars(testing)["inject_errors"]
     with ExitStack() as stack:
 
         def inject(*arguments: Any, **options: Any) -> Any:
