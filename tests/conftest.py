@@ -40,6 +40,8 @@ def pytest_configure(config: pytest.Config) -> None:
         asyncio.set_event_loop_policy(EagerPolicy())
 
 
+pytest_plugins = ["pytester"]
+
 settings.register_profile("tocsin", deadline=None)  # a busy machine is no failure
 settings.load_profile("tocsin")
 

@@ -171,6 +171,11 @@ def test_importing_everything_for_a_program_with_all_chains_is_cheap() -> None:
     assert {one.partition(".")[0] for one in imported} & HEAVY == set()
 
 
+def test_importing_the_testing_kit_imports_no_event_loop() -> None:
+    imported = {one.partition(".")[0] for one in imported_by("import tocsin.testing")}
+    assert imported & {"anyio", "asyncio", "pytest", "structlog", "trio"} == set()
+
+
 @pytest.mark.parametrize(
     ("name", "other"), [("NameFilter", "chains"), ("Scope", "chains"), ("AtomicChain", "bus")]
 )

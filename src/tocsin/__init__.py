@@ -15,7 +15,8 @@ The layers, each importing only from those above it::
     panic  log_observer  statistics_observer
     module_states  module_source  module_record  module_table    plugins, and who uses whom
     module_loader  module_reload  modules    loading, unloading and reloading them
-    cli  commands  targets                   the command line
+    testing                                  what tests of code that uses chains need
+    cli  commands  targets  pytest_plugin    the command line, and fixtures for pytest
 
 What every chain needs is imported with the package, all else when somebody asks for it by name.
 """
@@ -48,6 +49,7 @@ from .errors import RegistrationError as RegistrationError
 from .errors import RegistrationVetoedError as RegistrationVetoedError
 from .errors import RollbackError as RollbackError
 from .errors import ScopeClosedError as ScopeClosedError
+from .errors import SequenceBrokenError as SequenceBrokenError
 from .errors import StreamOverflowError as StreamOverflowError
 from .errors import TocsinError as TocsinError
 from .errors import VetoError as VetoError

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     EventT = TypeVar("EventT", default=Any)
     DataT = TypeVar("DataT", default=None)
+    AnyDataT = TypeVar("AnyDataT", default=Any)
     EventT_contra = TypeVar("EventT_contra", contravariant=True, default=Any)
     DataT_contra = TypeVar("DataT_contra", contravariant=True, default=None)
     ResultT_co = TypeVar("ResultT_co", covariant=True, default=Any)
@@ -38,6 +39,7 @@ else:
 
     EventT = TypeVar("EventT")
     DataT = TypeVar("DataT")
+    AnyDataT = TypeVar("AnyDataT")
     EventT_contra = TypeVar("EventT_contra")
     DataT_contra = TypeVar("DataT_contra")
     ResultT_co = TypeVar("ResultT_co")
@@ -45,6 +47,7 @@ else:
     AnyResultT = TypeVar("AnyResultT")
 
 __all__ = [
+    "AnyDataT",
     "AnyResult",
     "AnyResultT",
     "DataT",

@@ -84,6 +84,9 @@ class NotifierBlock(Generic[EventT_contra, DataT_contra, ResultT_co]):
     _nb_slot: Slot | None
     _nb_owner: Scope | None
 
+    _nb_can_return = True
+    """Whether it may be on a chain again after it has left one."""
+
     def __init__(
         self,
         callback: Callable[[EventT_contra, DataT_contra], ResultT_co] | None = None,

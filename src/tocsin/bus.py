@@ -119,9 +119,13 @@ class Bus:
                 if self._chains[name] is not chain:
                     chain._refilter(replace_base(former))
                 raise
-        for observation, watched in self._watched:
-            watched[name] = chain.observe(observation.observer)
+        self._watch(chain)
         self._chains[name], self._owners[name] = chain, owner
+
+    def _watch(self, chain: Chain[Any, Any]) -> None:
+        """Have the observers of the bus told what the chain does."""
+        for observation, watched in self._watched:
+            watched[chain.name] = chain.observe(observation.observer)
 
     # A class seen as what makes chains, not as ``type[ChainT]``: pyright would then fill in the
     # defaults of a bare ``SrcuChain``, which hold for new chains and not for one that is there.

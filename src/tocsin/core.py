@@ -316,12 +316,16 @@ class Core(Generic[EventT, DataT]):
                 raise self._not_registered(block)
 
         table = self._edit(discard, gone=(block,))
+        self._let_go(block)
+        if table.observers:
+            self._tell("unregistered", (block,))
+
+    def _let_go(self, block: AnyBlock) -> None:
+        """Take note, in a block and with its owner, that it has left the table."""
         block._nb_chain = block._nb_slot = None
         block._nb_left()
         if block._nb_owner is not None:
             block._nb_owner.left(block, self._me)
-        if table.observers:
-            self._tell("unregistered", (block,))
 
     if TYPE_CHECKING:  # said by each flavour
 

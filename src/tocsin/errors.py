@@ -46,6 +46,7 @@ __all__ = [
     "RegistrationVetoedError",
     "RollbackError",
     "ScopeClosedError",
+    "SequenceBrokenError",
     "StreamOverflowError",
     "TocsinError",
     "VetoError",
@@ -235,6 +236,10 @@ class FilterError(TocsinError, ValueError):
 
 class ScopeClosedError(TocsinError, RuntimeError):
     """Something was registered under a scope that is closed."""
+
+
+class SequenceBrokenError(TocsinError, RuntimeError):
+    """A step of a `tocsin.testing.Sequencer` was given up, so that no later one can ever begin."""
 
 
 class RollbackError(ExceptionGroup[Exception]):

@@ -46,6 +46,8 @@ class _StreamBlock(NotifierBlock[Any, Any, Any]):
 
     __slots__ = ("_end",)
 
+    _nb_can_return = False
+
     def __init__(
         self, callback: Callable[[Any, Any], Any], end: Callable[[], None], **options: Any
     ) -> None:

@@ -29,6 +29,7 @@ from tocsin import (
     StreamStatistics,
     StructlogObserver,
 )
+from tocsin.testing import Recorder, Sequencer, assert_order, registrations_restored
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -346,3 +347,19 @@ def observers(chain: AnyChain, bus: Bus, raw: RawChain[str, Device]) -> None:
 def orders_by_name(raw: RawChain[str, Device]) -> None:
     block = raw.register(hear, before="a", after=["b", "m:c"])
     assert_type(block.before, tuple[str, ...])
+
+
+def testing_kit(bus: Bus, chain: AnyChain, raw: RawChain[str, Device]) -> None:
+    plain = Recorder(gives=[NOTIFY_OK, None, KeyError], priority=3)
+    heard = Recorder[str, Device](gives=KeyError("no"))
+    raw.register(plain)
+    raw.register(heard)
+    assert_type(heard.calls, list[tuple[str, Device]])
+    heard.assert_called_once_with("up", Disk())
+    heard.assert_order("up", "down")
+    assert_order((heard, "up"), (plain, 3))
+    for one in (bus, chain, raw):
+        with registrations_restored(one):
+            pass
+    with Sequencer(timeout=None)(0):
+        pass

@@ -1,0 +1,99 @@
+"""Fixtures for pytest, over `tocsin.testing`.
+
+Loaded into every run of pytest where Tocsin is installed, so it imports nothing before a fixture is
+used, is never autouse, and all its names begin with ``tocsin_``.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from typing import Protocol, Unpack
+
+    from .block import AnyBlock
+    from .bus import Bus
+    from .options import BlockOptions
+    from .protocol import AnyChain
+    from .testing import Recorder, Sequencer
+    from .testing.recorder import Answer
+
+    class MakeRecorder(Protocol):
+        """Makes recorders for one test."""
+
+        def __call__(
+            self, *, gives: Answer | Sequence[Answer] = None, **options: Unpack[BlockOptions]
+        ) -> Recorder[Any, Any]:
+            """Make a recorder."""
+            ...
+
+    class InjectErrors(Protocol):
+        """Injects errors for the rest of one test."""
+
+        def __call__(
+            self,
+            chain: AnyChain,
+            outcomes: Mapping[Any, Any],
+            *,
+            block: AnyBlock | None = None,
+            times: int | None = None,
+        ) -> Any:
+            """Inject errors until the test has ended."""
+            ...
+
+
+@pytest.fixture
+def tocsin_recorder() -> Iterator[MakeRecorder]:
+    """Make blocks that remember what they hear: ``tocsin_recorder(name="mails", gives=-1)``.
+
+    Options as of `tocsin.testing.Recorder`. After the test they are off their chains.
+    """
+    from .testing import Recorder
+    from .testing.threads import take_off
+
+    with ExitStack() as stack:
+
+        def make(**options: Any) -> Recorder[Any, Any]:
+            made: Recorder[Any, Any] = Recorder(**options)
+            stack.callback(take_off, made)
+            return made
+
+        yield make
+
+
+@pytest.fixture
+def tocsin_registrations_restored() -> Iterator[Callable[[AnyChain | Bus], None]]:
+    """Have a chain or bus be, after the test, as it is when this is called with it."""
+    from .testing import registrations_restored
+
+    with ExitStack() as stack:
+        yield lambda target: stack.enter_context(registrations_restored(target))
+
+
+@pytest.fixture
+def tocsin_inject_errors() -> Iterator[InjectErrors]:
+    """Have callbacks fail for the rest of the test: ``tocsin_inject_errors(chain, {event: -5})``.
+
+    Arguments and result as of `tocsin.testing.inject_errors`.
+    """
+    from . import testing
+
+    inject_errors: Any = vars(testing)["inject_errors"]
+    with ExitStack() as stack:
+
+        def inject(*arguments: Any, **options: Any) -> Any:
+            return stack.enter_context(inject_errors(*arguments, **options))
+
+        yield inject
+
+
+@pytest.fixture
+def tocsin_sequencer() -> Sequencer:
+    """Order what tasks and threads do: a fresh `tocsin.testing.Sequencer`."""
+    from .testing import Sequencer
+
+    return Sequencer()
