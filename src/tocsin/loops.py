@@ -98,6 +98,14 @@ class LoopBinding:
         """Whether the loop was closed while tasks were pending, as asyncio allows."""
         return was_abandoned(self._loop)
 
+    @property
+    def elsewhere(self) -> object | None:
+        """The loop, where it runs in another thread than this, else ``None``."""
+        if self._loop is None or self._thread == get_ident():
+            return None
+        is_running = getattr(self._loop, "is_running", None)  # trio has none: its loops run
+        return self._loop if is_running is None or is_running() else None
+
     def bind(self, loop: object | None, name: str) -> bool:
         """Check that the running loop is the chain's, binding it if the chain has none.
 

@@ -1,0 +1,71 @@
+"""Doing something to a chain from a test, where the chain's event loop runs in another thread.
+
+An async chain is not made for two threads at once. So what a test does to it from without is done
+by its own event loop, where that runs elsewhere, and the test waits for it; everywhere else at
+once.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from tocsin.async_base import AsyncChain
+from tocsin.loops import soon
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+
+    from tocsin.base import Chain
+    from tocsin.block import AnyBlock
+
+__all__ = ["PATIENCE", "in_its_thread", "take_off"]
+
+T = TypeVar("T")
+
+PATIENCE = 10.0
+"""Seconds that a test waits for an event loop in another thread, which a callback may block."""
+
+
+def in_its_thread(chain: Chain[Any, Any], do: Callable[[], T]) -> T:
+    """Do something where nothing else can happen to the chain at the same time; give its result.
+
+    Raises what ``do`` raises, and `TimeoutError`, when it has not been done, where the event loop
+    does not come to it in time.
+    """
+    loop = chain._binding.elsewhere if isinstance(chain, AsyncChain) else None
+    if loop is None:
+        return do()
+    from concurrent.futures import Future
+
+    made: Future[T] = Future()
+    try:
+        soon(loop, lambda: _fulfil(made, do))
+    except RuntimeError:  # the loop has ended a moment ago
+        return do()
+    try:
+        return made.result(PATIENCE)
+    except TimeoutError:
+        if not made.cancel():  # begun at the last moment
+            return made.result()
+        raise TimeoutError(
+            f"chain {chain.name!r}: its event loop, in another thread, did nothing else for "
+            f"{PATIENCE} s; a callback blocks it, or it was stopped"
+        ) from None
+
+
+def take_off(block: AnyBlock) -> None:
+    """Take a block off whatever chain it is on, if it is on one; errors as `in_its_thread`."""
+    chain = cast("Chain[Any, Any] | None", block.chain)
+    if chain is not None:
+        in_its_thread(chain, partial(chain._take_off, block))
+
+
+def _fulfil(made: Future[T], do: Callable[[], T]) -> None:
+    """Put the outcome into the future; an event loop must see no exception of it."""
+    if made.set_running_or_notify_cancel():
+        try:
+            made.set_result(do())
+        except BaseException as error:
+            made.set_exception(error)
