@@ -467,6 +467,19 @@ async def test_injections_may_be_left_in_any_order(rig: Rig) -> None:
     assert await rig.call("event", None) == NOTIFY_DONE
 
 
+def test_a_function_that_is_decorated_fails_anew_each_time() -> None:
+    chain = AtomicChain[str]("chain")
+    chain.register(lambda event, data: NOTIFY_OK)
+
+    @inject_errors(chain, {"event": -errno.EBUSY}, times=1)  # type: ignore[operator]
+    def call_twice() -> list[int]:
+        return [chain.call("event") for _ in range(2)]
+
+    for _ in range(2):
+        assert call_twice() == [BUSY, NOTIFY_OK]
+    assert chain.call("event") == NOTIFY_OK
+
+
 async def test_leaving_by_an_exception_ends_it(rig: Rig) -> None:
     await rig.add("a")
     with pytest.raises(BoomError):

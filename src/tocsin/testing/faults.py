@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
 from threading import TIMEOUT_MAX, RLock
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, cast
 
 from tocsin import _log
 from tocsin.base import Chain
@@ -111,8 +111,12 @@ class Injection:
 
     __slots__ = ("_block", "_injected", "_is_open", "_lock", "_rows")
 
-    def __init__(self, rows: tuple[_Row, ...], block: AnyBlock | None) -> None:
-        self._rows, self._block = rows, block
+    def __init__(
+        self, outcomes: Mapping[object, Outcome], block: AnyBlock | None, times: int | None
+    ) -> None:
+        tickets = () if times is None else (times,)
+        self._rows = [_Row(*one, repeat(None, *tickets)) for one in outcomes.items()]
+        self._block = block
         self._injected = 0
         self._is_open = True
         self._lock = RLock()  # other threads may walk, and signal handlers of this one
@@ -228,13 +232,19 @@ def inject_errors(
     if not isinstance(chain, Chain):
         raise InvalidTypeError(f"inject_errors() takes a chain, not {_type_of(chain)}")
     _check_times(chain, times)
-    rows = tuple(_rows(chain, outcomes, times))
-    _check_block(chain, block, cancels=any(isinstance(row.outcome, Cancel) for row in rows))
-    return _injecting(chain, Injection(rows, block))
+    checked = _check_outcomes(chain, outcomes)
+    _check_block(chain, block, cancels=any(isinstance(one, Cancel) for one in checked.values()))
+    return _injecting(chain, checked, block, times)
 
 
 @contextmanager
-def _injecting(chain: Chain[Any, Any], injection: Injection) -> Generator[Injection]:
+def _injecting(
+    chain: Chain[Any, Any],
+    outcomes: Mapping[object, Outcome],
+    block: AnyBlock | None,
+    times: int | None,
+) -> Generator[Injection]:
+    injection = Injection(outcomes, block, times)
     wrap = injection._wrap
     _rewrap(chain, lambda wrappers: (*wrappers, wrap))
     try:
@@ -272,19 +282,16 @@ def _check_times(chain: Chain[Any, Any], times: object) -> None:
         )
 
 
-def _rows(
-    chain: Chain[Any, Any], outcomes: Mapping[Any, Outcome], times: int | None
-) -> Iterator[_Row]:
-    if not isinstance(outcomes, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+def _check_outcomes(chain: Chain[Any, Any], outcomes: object) -> dict[object, Outcome]:
+    """Give the outcomes as they will be used, those that are failures, or raise."""
+    if not isinstance(outcomes, Mapping):
         raise InvalidTypeError(
             f"inject_errors() on chain {chain.name!r} takes outcomes by event, such as "
             f"{{'suspend': -errno.EBUSY}}, not {_type_of(outcomes)}"
         )
-    for event, given in outcomes.items():
-        outcome = _checked(chain, event, given)
-        if outcome != 0:
-            tickets = repeat(None) if times is None else repeat(None, times)
-            yield _Row(event, outcome, tickets)
+    given = cast("Mapping[object, object]", outcomes)
+    checked = {event: _checked(chain, event, outcome) for event, outcome in given.items()}
+    return {event: outcome for event, outcome in checked.items() if outcome != 0}
 
 
 def _checked(chain: Chain[Any, Any], event: object, outcome: object) -> Outcome:
