@@ -29,9 +29,12 @@ from tocsin import (
     StreamStatistics,
     StructlogObserver,
 )
+from tocsin.testing import Cancel, Delay, Injection, Outcome, inject_errors
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from anyio import CancelScope
 
 
 class Device:
@@ -346,3 +349,13 @@ def observers(chain: AnyChain, bus: Bus, raw: RawChain[str, Device]) -> None:
 def orders_by_name(raw: RawChain[str, Device]) -> None:
     block = raw.register(hear, before="a", after=["b", "m:c"])
     assert_type(block.before, tuple[str, ...])
+
+
+def faults(chain: AnyChain, srcu: SrcuChain[str, Device], scope: CancelScope) -> None:
+    block = srcu.register_nowait(hear)
+    outcomes: dict[str, Outcome] = {"up": -16, "down": OSError, "go": Delay(1), "on": Cancel(scope)}
+    with inject_errors(srcu, outcomes, block=block, times=2) as injection:
+        assert_type(injection, Injection)
+        assert_type(injection.injected, int)
+    with inject_errors(chain, {1: ValueError("words")}):
+        pass

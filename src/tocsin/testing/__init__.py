@@ -1,9 +1,9 @@
-"""The testing kit: what tests of code that uses Tocsin need; works with any test runner.
+"""For tests of code that uses chains: what becomes of it when a callback fails.
 
-The modules::
+    faults       `inject_errors`: callbacks that fail where a test wants them to
+    threads      a chain whose event loop runs in another thread than the test
 
-    threads    doing something to a chain whose event loop runs in another thread
-    faults     failures put into callbacks
+Nothing here needs a test runner, or an event loop until it is awaited.
 """
 
 from .faults import Cancel as Cancel
