@@ -5,15 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import tocsin.testing
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 OPTIONS = ("-p", "no:cacheprovider", "-p", "no:randomly")
@@ -84,26 +80,26 @@ def test_registrations_are_restored_when_the_test_has_ended(passes: Any) -> None
     )
 
 
-def test_errors_are_injected_until_the_test_has_ended(
-    passes: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    log: list[Any] = []
-
-    @contextmanager
-    def inject_errors(*arguments: Any, **options: Any) -> Iterator[str]:
-        log.append((arguments, options))
-        yield "injection"
-        log.append("end")
-
-    monkeypatch.setattr(tocsin.testing, "inject_errors", inject_errors, raising=False)
+def test_errors_are_injected_until_the_test_has_ended(passes: Any) -> None:
     passes(
         """
+        from tocsin import AtomicChain, NOTIFY_OK, notifier_to_errno
+
+        orders = AtomicChain("orders")
+        orders.register(lambda event, data: NOTIFY_OK)
+
         def test_one(tocsin_inject_errors):
-            assert tocsin_inject_errors("chain", {"placed": -16}, times=1) == "injection"
+            faults = tocsin_inject_errors(orders, {"placed": -16}, times=1)
+            assert notifier_to_errno(orders.call("placed")) == -16
+            assert orders.call("placed") == NOTIFY_OK
+            assert faults.injected == 1
+            tocsin_inject_errors(orders, {"placed": -5}, block=orders.blocks[0])
+
+        def test_two():
+            assert orders.call("placed") == NOTIFY_OK
         """,
-        1,
+        2,
     )
-    assert log == [(("chain", {"placed": -16}), {"times": 1}), "end"]
 
 
 def test_each_test_has_a_sequencer_of_its_own(passes: Any) -> None:

@@ -12,7 +12,6 @@ import anyio.to_thread
 import pytest
 from anyio.from_thread import start_blocking_portal
 
-import tocsin.testing
 from tocsin import (
     AlreadyRegisteredError,
     AtomicChain,
@@ -428,9 +427,6 @@ async def test_observers_stay_and_are_told(rig: Rig) -> None:
 
 
 async def test_an_injection_around_it_holds_for_who_comes_back(rig: Rig) -> None:
-    inject_errors: Any = getattr(tocsin.testing, "inject_errors", None)
-    if inject_errors is None:
-        pytest.skip("there is no inject_errors yet")
     gone = await rig.add("gone")
     with inject_errors(rig.chain, {1: KeyError}):
         with kept(rig.chain):

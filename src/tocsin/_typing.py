@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     SyncResult: TypeAlias = int | None
     AnyResult: TypeAlias = int | Awaitable[int | None] | None
     Slot: TypeAlias = Callable[[Any, Any], Any]
+    Wrapper: TypeAlias = Callable[[Any, Slot], Slot]
+    """Given a block and its callback, what to call instead."""
 else:
     from typing import TypeVar
 
@@ -59,4 +61,5 @@ __all__ = [
     "Slot",
     "SyncResult",
     "SyncResultT",
+    "Wrapper",
 ]

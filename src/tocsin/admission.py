@@ -48,7 +48,8 @@ class Admission(Core[EventT, DataT]):
         if self._replay is None:
             return
         # Not the slot that the block keeps: it may be on the chain before this replay has ended.
-        alone = Snapshot(None, [block], self._table.observers, [bare_slot(block)])
+        table = self._table
+        alone = Snapshot(None, [block], table.observers, [bare_slot(block, table.wrappers)])
         self._walked.add(alone)  # one that is parked may be taken off meanwhile (D3)
         for pair in self._pairs(self._replay):
             if not isinstance(pair, tuple) or len(pair) != 2:  # pyright: ignore[reportUnnecessaryIsInstance, reportUnnecessaryComparison]
@@ -143,7 +144,7 @@ class Admission(Core[EventT, DataT]):
             for block in admits:
                 if not any(block is one for one in refused):
                     draft.discard(block)
-                    block._nb_slot = make_slot(block, self._take_off)
+                    block._nb_slot = make_slot(block, self._take_off, draft.wrappers)
                     draft.add(block)
 
         before = self._table

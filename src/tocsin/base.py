@@ -145,7 +145,7 @@ class Chain(Admission[EventT, DataT]):
                 self._check_place(draft, block, alone=admitted and unique_priority)
             block._nb_sequence = next(self._sequence)
             if admitted:
-                block._nb_slot = make_slot(block, self._take_off)
+                block._nb_slot = make_slot(block, self._take_off, draft.wrappers)
                 draft.add(block)
             else:
                 draft.park(block)

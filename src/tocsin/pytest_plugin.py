@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .bus import Bus
     from .options import BlockOptions
     from .protocol import AnyChain
-    from .testing import Recorder, Sequencer
+    from .testing import Injection, Outcome, Recorder, Sequencer
     from .testing.recorder import Answer
 
     class MakeRecorder(Protocol):
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
         def __call__(
             self,
             chain: AnyChain,
-            outcomes: Mapping[Any, Any],
+            outcomes: Mapping[Any, Outcome],
             *,
             block: AnyBlock | None = None,
             times: int | None = None,
-        ) -> Any:
+        ) -> Injection:
             """Inject errors until the test has ended."""
             ...
 
@@ -80,12 +80,11 @@ def tocsin_inject_errors() -> Iterator[InjectErrors]:
 
     Arguments and result as of `tocsin.testing.inject_errors`.
     """
-    from . import testing
+    from .testing import inject_errors
 
-    inject_errors: Any = vars(testing)["inject_errors"]
     with ExitStack() as stack:
 
-        def inject(*arguments: Any, **options: Any) -> Any:
+        def inject(*arguments: Any, **options: Any) -> Injection:
             return stack.enter_context(inject_errors(*arguments, **options))
 
         yield inject

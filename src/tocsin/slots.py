@@ -15,20 +15,24 @@ from .view import Leavable, Skipped
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ._typing import Slot
+    from ._typing import Slot, Wrapper
     from .block import AnyBlock
 
 __all__ = ["arm", "bare_slot", "make_slot"]
 
 
-def make_slot(block: AnyBlock, take_off: Callable[[AnyBlock], object]) -> Slot | None:
+def make_slot(
+    block: AnyBlock,
+    take_off: Callable[[AnyBlock], object],
+    wrappers: tuple[Wrapper, ...] = (),
+) -> Slot | None:
     """Make the slot for one registration of a block; ``None`` is its own `notifier_call`.
 
     A block that held that method would hold itself.
     """
-    if block._nb_rest is PLAIN_SYNC:
+    if block._nb_rest is PLAIN_SYNC and not wrappers:
         return block._nb_callback
-    slot, tickets = bare_slot(block), block._nb_rest.tickets
+    slot, tickets = bare_slot(block, wrappers), block._nb_rest.tickets
     if tickets is not None:
         return _once(slot, block, tickets, take_off)
     return None if getattr(slot, "__self__", None) is block else slot
@@ -43,13 +47,19 @@ def arm(block: AnyBlock) -> None:
         block._nb_rest = block._nb_rest._replace(tickets=[None])
 
 
-def bare_slot(block: AnyBlock) -> Slot:
-    """Make a slot that leaves ``once`` aside, as a replay does."""
+def bare_slot(block: AnyBlock, wrappers: tuple[Wrapper, ...]) -> Slot:
+    """Make a slot that leaves ``once`` aside, as a replay does.
+
+    The wrappers are next to the callback, inside of what its options ask for: to whatever is
+    outside, what they do is done by the callback.
+    """
     slot: Slot = block.callback
-    if block.thread:
-        return _Threaded(slot)
     if block.is_async and not is_async_callable(slot):
         slot = _declared(slot)
+    for wrap in wrappers:
+        slot = wrap(block, slot)
+    if block.thread:
+        return _Threaded(slot)
     if block.timeout is not None:
         slot = _timed(slot, block.timeout)
     return slot

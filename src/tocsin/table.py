@@ -22,6 +22,7 @@ from .view import Snapshot, awaits
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ._typing import Wrapper
     from .block import AnyBlock
     from .observer import Observation
     from .ordering import Conflict
@@ -32,7 +33,16 @@ __all__ = ["Table"]
 class Table:
     """What a chain knows of its blocks."""
 
-    __slots__ = ("asking", "awaiting", "filters", "members", "observers", "parked", "routed")
+    __slots__ = (
+        "asking",
+        "awaiting",
+        "filters",
+        "members",
+        "observers",
+        "parked",
+        "routed",
+        "wrappers",
+    )
 
     members: list[AnyBlock]
     """The active blocks, in call order."""
@@ -42,6 +52,8 @@ class Table:
     """What admits a block: the chain's filter, or ``None``, then the layers of `only`."""
     observers: tuple[Observation, ...]
     """Who is told of what the chain does."""
+    wrappers: tuple[Wrapper, ...]
+    """What callbacks are wrapped in, the innermost first."""
     asking: list[AnyBlock]
     """The blocks, active or parked, that ask for a place before or after others."""
     awaiting: int
@@ -52,12 +64,13 @@ class Table:
     def __init__(self, source: Table | None = None) -> None:
         if source is None:
             self.members, self.parked, self.asking = [], [], []
-            self.filters, self.observers = (None,), ()
+            self.filters, self.observers, self.wrappers = (None,), (), ()
             self.awaiting = self.routed = 0
             return
         # The lists are shared: an edit puts a changed copy in their place.
         self.members, self.parked, self.asking = source.members, source.parked, source.asking
         self.filters, self.observers = source.filters, source.observers
+        self.wrappers = source.wrappers
         self.awaiting, self.routed = source.awaiting, source.routed
 
     def is_like(self, other: Table) -> bool:

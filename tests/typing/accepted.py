@@ -29,10 +29,22 @@ from tocsin import (
     StreamStatistics,
     StructlogObserver,
 )
-from tocsin.testing import Recorder, Sequencer, assert_order, registrations_restored
+from tocsin.testing import (
+    Cancel,
+    Delay,
+    Injection,
+    Outcome,
+    Recorder,
+    Sequencer,
+    assert_order,
+    inject_errors,
+    registrations_restored,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from anyio import CancelScope
 
 
 class Device:
@@ -362,4 +374,14 @@ def testing_kit(bus: Bus, chain: AnyChain, raw: RawChain[str, Device]) -> None:
         with registrations_restored(one):
             pass
     with Sequencer(timeout=None)(0):
+        pass
+
+
+def faults(chain: AnyChain, srcu: SrcuChain[str, Device], scope: CancelScope) -> None:
+    block = srcu.register_nowait(hear)
+    outcomes: dict[str, Outcome] = {"up": -16, "down": OSError, "go": Delay(1), "on": Cancel(scope)}
+    with inject_errors(srcu, outcomes, block=block, times=2) as injection:
+        assert_type(injection, Injection)
+        assert_type(injection.injected, int)
+    with inject_errors(chain, {1: ValueError("words")}):
         pass

@@ -137,7 +137,7 @@ class _ChainState:
             if id(block) not in was_here:
                 arm(block)
             if is_active and id(block) not in was_active:
-                block._nb_slot = make_slot(block, self._chain._take_off)
+                block._nb_slot = make_slot(block, self._chain._take_off, draft.wrappers)
             block._nb_sequence = sequence
             (draft.add if is_active else draft.park)(block)
 
