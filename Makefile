@@ -26,7 +26,7 @@ RESULTS ?= build/benchmark$(VENV:.venv%=%).json
 # Pyright asks the first python on the PATH where packages are; its --verifytypes reads no other option.
 IN_VENV = PATH="$$(cd "$(BIN)" && pwd):$$PATH"
 
-.PHONY: demo test lint bench bench-compare bench-plots clean
+.PHONY: demo test lint torture bench bench-compare bench-plots clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -43,6 +43,10 @@ lint: $(VENV)/.linted
 	$(IN_VENV) pyright
 	$(IN_VENV) pyright --ignoreexternal --verifytypes tocsin
 	"$(BIN)/lint-imports"
+
+# Ten million calls; ARGS="--seconds 60" for less, --help tells more.
+torture: $(STAMP)
+	"$(BIN)/python" -u -m tests.torture $(ARGS)
 
 # ARGS="--only 'sync dispatch'" for less of it; --help tells more.
 bench: $(STAMP)
