@@ -41,6 +41,7 @@ class Tasks:
         self.ledger = Ledger(calls, is_exclusive=isinstance(chain, BlockingChain))
         self.lock: Any = anyio.Lock(fast_acquire=True) if is_raw else nullcontext()
         self.scopes: dict[anyio.CancelScope, None] = {}
+        self.most_pauses = 2 if is_raw else 4  # where all others wait meanwhile
         self.late = 0
         self.calls_waited = 0
 
@@ -120,7 +121,7 @@ class Tasks:
                 await self._walk(Walk(self.ledger, random.choice(EVENTS)), "call", locked=True)
 
     async def _call_oddly(self, walk: Walk, random: Random) -> None:
-        walk.pauses = random.randrange(4)
+        walk.pauses = random.randrange(self.most_pauses)
         kind = random.choice(self.kinds)
         walk.is_robust, walk.is_concurrent = kind == "call_robust", kind == "call_concurrent"
         if one_in(random, 2):
