@@ -33,10 +33,11 @@ class Plan(NamedTuple):
         """How many walks may begin while one writer waits for the lock.
 
         Whoever queues before it goes first, and whoever has queued when a writer loses patience,
-        each time twice as late as before; every walk may have another one nested in it, and a
-        checkpoint lets those who need none go on until the budget is used up.
+        each time twice as late as before; every walk may have another one nested in it. And while
+        the writer is at a checkpoint of its own, before or after it waits, each caller goes on
+        until it has used up a budget.
         """
-        return 100 * self.callers + 4 * max(BUDGETS)
+        return self.callers * (100 + 4 * max(BUDGETS))
 
     @property
     def writes_bound(self) -> int:
