@@ -27,7 +27,7 @@ RESULTS ?= build/benchmark$(VENV:.venv%=%).json
 # Pyright asks the first python on the PATH where packages are; its --verifytypes reads no other option.
 IN_VENV = PATH="$$(cd "$(BIN)" && pwd):$$PATH"
 
-.PHONY: demo test lint soak schedules bench bench-compare bench-plots clean
+.PHONY: demo test lint soak torture schedules bench bench-compare bench-plots clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -55,6 +55,10 @@ soak: $(VENV)/.soaked
 	@echo "== debug mode of asyncio"; PYTHONASYNCIODEBUG=1 $(SOAK)
 	@if "$(BIN)/python" -c 'import sys; sys.exit(sys.version_info < (3, 12))'; \
 	then echo "== eager tasks"; $(SOAK) --eager-tasks; fi
+
+# Ten million calls; ARGS="--seconds 60" for less, --help tells more.
+torture: $(STAMP)
+	"$(BIN)/python" -u -m tests.torture $(ARGS)
 
 # ARGS="--only 'sync dispatch'" for less of it; --help tells more.
 bench: $(STAMP)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import importlib
 import io
 import os
+import select
+import selectors
 import signal
 import subprocess
 import sys
 import textwrap
 from functools import partial
 from importlib.metadata import version
+from operator import call
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -513,6 +517,43 @@ def test_a_signal_that_comes_before_it_waits_is_not_lost(
     last = f"import os\nos.kill(os.getpid(), {signal.SIGTERM:d})"
     result = run("run", "--backend", backend, "--stay", write("one", last))
     assert (result.status, result.said, result.errors) == (0, ["one in", "one out"], [])
+
+
+class Epoll:
+    """The selector of an event loop. Just before it would wait for good, a signal arrives.
+
+    After the last look at what has arrived, that is: no Python code runs between the two.
+    """
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self.woken: list[bool] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._epoll, name)
+
+    def poll(self, timeout: float, max_events: int) -> Any:
+        if self.woken or 0 <= timeout < 3600:
+            return self._epoll.poll(timeout, max_events)
+        arrive = partial(ctypes.CDLL(None)["raise"], signal.SIGTERM)
+        *_, events = map(call, (arrive, partial(self._epoll.poll, 0, max_events)))
+        self.woken.append(bool(events))
+        return events
+
+
+@pytest.mark.skipif(not hasattr(select, "epoll"), reason="needs the selectors of Linux")
+@pytest.mark.parametrize("stay", [True, False])
+def test_a_signal_that_arrives_just_before_the_loop_waits_wakes_it(
+    write: Folder, run: Any, backend: str, monkeypatch: pytest.MonkeyPatch, stay: bool
+) -> None:
+    epoll, wait = Epoll(), "import anyio\nawait anyio.sleep_forever()"
+    monkeypatch.setattr(selectors.EpollSelector, "_selector_cls", staticmethod(lambda: epoll))
+    monkeypatch.setattr(select, "epoll", lambda: epoll)
+    result = run(
+        "run", "--backend", backend, *["--stay"] * stay, write("one", "" if stay else wait)
+    )
+    assert epoll.woken == [True]
+    assert (result.said, result.status) == (["one in", "one out"][: 1 + stay], 0 if stay else 143)
 
 
 @pytest.mark.parametrize("last", [False, True])

@@ -25,7 +25,7 @@ from tocsin import (
     SrcuChain,
     loops,
 )
-from tocsin.testing import Recorder, registrations_restored, threads
+from tocsin.testing import Recorder, inject_errors, registrations_restored, threads
 
 from .flavours import ASYNC, FLAVOURS, Held, Rig
 

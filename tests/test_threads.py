@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import gc
 import signal
+import sys
 import threading
+import time
 import weakref
 from contextlib import contextmanager
+from random import Random
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tocsin import AtomicChain, NotifierBlock, RawChain, WouldDeadlockError
+from tocsin.ancestry import thread_walks
 from tocsin.table import Table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import FrameType
 
 
 def nothing(event: Any, data: Any) -> None:
@@ -118,6 +124,50 @@ def test_cross_emitting_chains_do_not_deadlock() -> None:
     one.register(cross(two))
     two.register(cross(one))
     with threads(lambda: one.call(1), lambda: two.call(1)) as errors:
+        pass
+    assert errors == []
+
+
+def test_three_senders_and_three_mutators_lose_nothing_and_leave_nothing_over() -> None:
+    chain, begin = AtomicChain[Any, Any]("chain"), threading.Barrier(6)
+    mutating = [1, 1, 1]
+    heard: list[set[str]] = []
+
+    def mutate() -> None:
+        begin.wait(30)
+        for number in range(300):
+            block = NotifierBlock[Any, Any, Any](lambda event, data: data.add("passing"))
+            chain.register(block)
+            assert block in chain
+            if number % 2:
+                chain.call(1, set())
+            chain.unregister(block)
+            assert block not in chain
+        mutating.pop()
+
+    def send() -> None:
+        begin.wait(30)
+        while mutating:
+            data: set[str] = set()
+            chain.call(1, data)
+            heard.append(data)
+
+    kept = [
+        chain.register(lambda event, data: data.add("first"), priority=1),
+        chain.register(lambda event, data: data.add("last"), priority=-1),
+    ]
+    with threads(*[mutate] * 3, *[send] * 3) as errors:
+        pass
+    assert errors == []
+    assert heard
+    assert all({"first", "last"} <= data for data in heard)
+    assert list(chain) == kept
+
+
+def test_concurrent_calls_are_not_one_after_another() -> None:
+    chain, together = AtomicChain[Any, Any]("chain"), threading.Barrier(3)
+    chain.register(lambda event, data: together.wait(30) and None)
+    with threads(*[lambda: chain.call(1, None)] * 3) as errors:
         pass
     assert errors == []
 
@@ -242,6 +292,118 @@ def test_d14_a_timeout_that_is_kept_does_not_hold_what_the_walks_had() -> None:
         assert caught.value.__traceback__ is not None
     finally:
         gc.enable()
+
+
+class HeldWalk(threading.Thread):
+    """A call of a chain that stops in the middle, to go on when it is let go.
+
+    In a callback, after so many calls of this chain and of another one inside of each other; or
+    before the first line of the innermost call.
+    """
+
+    def __init__(self, chain: AtomicChain[Any, Any], depth: int, *, at_first_line: bool) -> None:
+        super().__init__(daemon=True)
+        self.chain, self.depth, self.at_first_line = chain, depth, at_first_line
+        self.held = Held()
+
+    def run(self) -> None:
+        if self.at_first_line and not self.depth:
+            self.stop_at_first_line()
+        self.chain.call(self.depth, self)
+
+    def stop_at_first_line(self) -> None:
+        previous = sys.gettrace()
+
+        def trace(frame: FrameType, event: str, _argument: Any) -> None:
+            if frame.f_code is AtomicChain.call.__code__:
+                sys.settrace(previous)
+                self.held(None, None)
+
+        sys.settrace(trace)
+
+    def let_go(self) -> None:
+        self.held.release.set()
+        self.join(30)
+
+
+def descend(chain: AtomicChain[Any, Any], depth: int, walk: HeldWalk) -> None:
+    """The callback of the two chains: the other one's turn, until the bottom is reached."""
+    if depth:
+        if walk.at_first_line and depth == 1:
+            walk.stop_at_first_line()
+        chain.call(depth - 1, walk)
+    elif not walk.at_first_line:
+        walk.held(None, None)
+
+
+def left_running(walks: list[HeldWalk], monkeypatch: pytest.MonkeyPatch) -> list[HeldWalk]:
+    """Synchronize while walks are held; give those that still are when it has returned.
+
+    Whenever it would sleep before it looks again, another one of them goes on to its end.
+    """
+    held = list(walks)
+    for walk in walks:
+        walk.start()
+    for walk in walks:
+        assert walk.held.entered.wait(30)
+
+    def sleep(_seconds: float) -> None:
+        if held:
+            held.pop().let_go()
+
+    with monkeypatch.context() as patched:
+        clock = SimpleNamespace(monotonic=time.monotonic, sleep=sleep)
+        patched.setattr("tocsin.sync_base.time", clock)
+        walks[0].chain.synchronize()
+    running = [walk for walk in walks if walk.is_alive()]
+    for walk in walks:
+        walk.let_go()
+    return running
+
+
+def held_walks(random: Random, *, depths: int) -> list[HeldWalk]:
+    """Make walks that all go through one chain, alone or together with another."""
+    one, two = AtomicChain[Any, Any]("one"), AtomicChain[Any, Any]("two")
+    one.register(lambda depth, walk: descend(random.choice([one, two]), depth, walk))
+    two.register(lambda depth, walk: descend(random.choice([one, two]), depth, walk))
+    return [
+        HeldWalk(one, random.randrange(depths), at_first_line=random.random() < 0.5)
+        for _ in range(random.randrange(1, 5))
+    ]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_earlier_walk_runs_in_any_thread_once_synchronize_has_returned(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert left_running(held_walks(Random(seed), depths=4), monkeypatch) == []
+
+
+def in_this_thread(walks: dict[FrameType, int]) -> dict[FrameType, int]:
+    return {frame: one for frame, one in walks.items() if one == threading.get_ident()}
+
+
+def on_top(walks: dict[FrameType, int]) -> dict[FrameType, int]:
+    return {frame: one for frame, one in walks.items() if sys._current_frames().get(one) is frame}
+
+
+def at_the_bottom(walks: dict[FrameType, int]) -> dict[FrameType, int]:
+    return {frame: one for frame, one in walks.items() if frame.f_back is None}
+
+
+def begun(walks: dict[FrameType, int]) -> dict[FrameType, int]:
+    return {frame: one for frame, one in walks.items() if "items" in frame.f_locals}
+
+
+@pytest.mark.parametrize("only", [in_this_thread, on_top, at_the_bottom, begun])
+def test_a_synchronize_that_overlooks_walks_would_be_found(
+    only: Callable[[dict[FrameType, int]], dict[FrameType, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tocsin.sync_base.thread_walks", lambda *args: only(thread_walks(*args)))
+    assert any(
+        left_running(held_walks(Random(seed), depths=1 + seed % 3), monkeypatch)
+        for seed in range(10)
+    )
 
 
 def test_synchronize_ignores_other_chains_and_later_walks() -> None:

@@ -22,7 +22,7 @@ from click.shell_completion import BashComplete, FishComplete, ZshComplete
 from .bus import Bus
 from .errors import FilterError, InvalidValueError
 from .filters import parse_filters
-from .loops import running_loop, soon
+from .loops import running_loop, soon, woken_by_signals
 from .module_source import runs_body
 from .targets import Target, find_bus, parse_target
 
@@ -226,7 +226,8 @@ def _cancelled_by_signals(work: CancelScope) -> Generator[list[int]]:
 
     previous = {number: signal.signal(number, handler) for number in _ENDING}
     try:
-        yield caught
+        with woken_by_signals(loop):
+            yield caught
     finally:
         replace(signal.SIG_DFL if caught else handler, previous)
 

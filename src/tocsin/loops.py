@@ -10,7 +10,7 @@ Knows no chain, only a name for its messages.
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, cast
@@ -19,10 +19,18 @@ from .errors import WrongLoopError
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
     from contextlib import AbstractContextManager
 
-__all__ = ["LoopBinding", "is_closed", "running_loop", "shield", "soon", "was_abandoned"]
+__all__ = [
+    "LoopBinding",
+    "is_closed",
+    "running_loop",
+    "shield",
+    "soon",
+    "was_abandoned",
+    "woken_by_signals",
+]
 
 
 def running_loop() -> object | None:
@@ -79,6 +87,34 @@ def soon(loop: Any, call: Callable[[], object]) -> None:
     ``loop`` is what `running_loop` gives.
     """
     (getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon)(call)
+
+
+@contextmanager
+def woken_by_signals(loop: Any) -> Generator[None]:
+    """Have every signal wake a loop, also one that arrives just before the loop waits.
+
+    A handler runs between two steps of the interpreter, so for such a signal only when the loop
+    goes on; asyncio's goes on at signals only if it handles one itself. Main thread only.
+    """
+    import signal
+    from socket import socketpair
+
+    woken = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(woken)
+    if woken != -1:  # trio's always, and others for their own reasons
+        yield
+        return
+    ours, theirs = socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        loop.add_reader(ours, ours.recv, 4096)
+        signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(-1)
+            loop.remove_reader(ours)
 
 
 class LoopBinding:
