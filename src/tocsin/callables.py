@@ -28,7 +28,7 @@ def default_name(named: object) -> str:
     qualname = getattr(named, "__qualname__", None)
     if not isinstance(qualname, str):
         qualname = type(named).__qualname__
-    return qualname.rpartition("<locals>.")[2]
+    return str.__str__(qualname).rpartition("<locals>.")[2]  # whatever a subclass makes of it
 
 
 def is_async_callable(callback: Callable[..., object]) -> bool:

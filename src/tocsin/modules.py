@@ -23,6 +23,7 @@ from .module_reload import Reload
 from .module_source import locate
 from .module_states import Event, ModuleState
 from .module_table import ModuleTable
+from .wording import printable
 
 if TYPE_CHECKING:
     import os
@@ -205,7 +206,7 @@ class ModuleHost:
             raise ExceptionGroup("unloading all modules", failures)
 
     def __repr__(self) -> str:
-        names = ", ".join(module.name for module in self._table)
+        names = printable(", ".join(module.name for module in self._table))
         return f"<ModuleHost on {self._bus!r}: {names or 'no modules'}>"
 
 

@@ -22,7 +22,7 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
 
     Those that differ in capitals are near, unless others are nearer.
     """
-    names, wanted = tuple(known), str(name)
+    names, wanted = tuple(known), str.__str__(name) if isinstance(name, str) else ""
     folded = {one.casefold(): one for one in names}
     near = get_close_matches(wanted, names) or [
         folded[one] for one in get_close_matches(wanted.casefold(), folded)

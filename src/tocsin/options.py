@@ -136,6 +136,7 @@ def check_name(name: object) -> None:
     """Raise unless ``name`` can be a block's name."""
     if not isinstance(name, str):
         raise InvalidTypeError(f"a block's name must be a str, not {type(name).__name__}")
+    name = str.__str__(name)
     if not name or any(char in _NOT_IN_NAMES or char.isspace() for char in name):
         raise InvalidValueError(
             f"{name!r} cannot be a block's name: a filter could not name it; "
@@ -181,7 +182,10 @@ def _neighbours(names: object, what: str, own: Collection[str]) -> tuple[str, ..
         names = (names,)
     if not isinstance(names, Iterable):
         raise InvalidTypeError(f"{what} takes names of blocks, not {type(names).__name__}")
-    names = tuple(cast("Iterable[object]", names))
+    names = tuple(
+        str.__str__(name) if isinstance(name, str) else name
+        for name in cast("Iterable[object]", names)
+    )
     for name in names:
         try:
             _check_named(name)

@@ -67,7 +67,7 @@ class CallReport(NamedTuple):
         Any stop bit counts, also a plain `NOTIFY_STOP`: after a robust call it too means that all
         was rolled back. Pure; legal anywhere.
         """
-        if self.result & NOTIFY_STOP_MASK:
+        if int.__and__(self.result, NOTIFY_STOP_MASK):  # whatever a subclass makes of "&"
             said = self.calls[-1].exception if self.calls else None
             reason = said.reason if isinstance(said, VetoError) else self._describe_stop()
             error = -notifier_to_errno(self.result)
