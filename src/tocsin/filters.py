@@ -16,7 +16,9 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, cast
 
 from . import _log
+from .checks import check_title
 from .errors import FilterError, InvalidTypeError, InvalidValueError
+from .wording import shown
 
 if TYPE_CHECKING:
     import re
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
 
     from .block import AnyBlock
 
-__all__ = ["DenyFilter", "NameFilter", "NameFilterBase", "parse_filters"]
+__all__ = ["DenyFilter", "NameFilter", "NameFilterBase", "parse_filters", "read_variable"]
+
+_LONGEST_ENTRY = 500  # what a glob costs to read grows with the square of its length
 
 
 class NameFilterBase:
@@ -62,7 +66,8 @@ class NameFilterBase:
 class NameFilter(NameFilterBase):
     """An allowlist: admits the blocks that an entry names, and nobody else.
 
-    An entry is a block's name, a ``module:name``, or a glob of either (``metrics_*``).
+    An entry is a block's name, a ``module:name``, or a glob of either (``metrics_*``), of at
+    most 500 characters.
     ``NameFilter(())`` admits nobody; ``~NameFilter(...)`` admits all but those named. ``limit``
     bounds the number of entries, 0 or more. Raises `FilterError` for an invalid or surplus entry,
     `InvalidTypeError`, `InvalidValueError`. Immutable; legal anywhere. Source: the
@@ -74,11 +79,7 @@ class NameFilter(NameFilterBase):
     def __init__(self, names: Iterable[str], *, limit: int | None = None) -> None:
         _check_names(names)
         _check_limit(limit)
-        given = tuple(names)
-        for entry in given:
-            if why := _why_invalid(entry):
-                raise FilterError(f"{entry!r} is no entry for a name filter: {why}")
-        entries = tuple(dict.fromkeys(given))
+        entries = tuple(dict.fromkeys(map(_check_entry, names)))
         if limit is not None and len(entries) > limit:
             raise FilterError(
                 f"a name filter of {len(entries)} entries is over its limit of {limit}; "
@@ -108,9 +109,10 @@ class NameFilter(NameFilterBase):
         Raises `FilterError` when none is left (``","``), `InvalidTypeError`, `InvalidValueError`.
         """
         _check_text(text, known, limit)
+        text = str.__str__(text)
         if not text.strip():
             return None
-        kept: list[str] = []
+        kept: dict[str, None] = {}
         discarded: list[str] = []
         for entry in filter(None, map(str.strip, text.split(","))):
             why = _why_invalid(entry) or _why_surplus(entry, kept, limit, known)
@@ -118,7 +120,7 @@ class NameFilter(NameFilterBase):
                 discarded.append(entry)
                 _log.warn("discarded an entry of a name filter", entry=entry, why=why)
             else:
-                kept.append(entry)
+                kept[entry] = None
         if not kept:
             raise FilterError(
                 f"no valid entry is left of the name filter {text!r}; leave the text blank for no "
@@ -138,7 +140,7 @@ class NameFilter(NameFilterBase):
                 f"NameFilter.from_env() takes the name of a variable, not {type(variable).__name__}"
             )
         try:
-            return cls.parse(os.environ.get(variable, ""), limit=limit, known=known)
+            return cls.parse(read_variable(variable), limit=limit, known=known)
         except FilterError as error:
             raise FilterError(f"environment variable {variable}: {error}") from None
 
@@ -160,6 +162,22 @@ class DenyFilter(NameFilterBase):
 
     def __repr__(self) -> str:
         return f"~NameFilter({list(self.names)!r})"
+
+
+def read_variable(variable: str) -> str:
+    """Give what an environment variable holds, nothing for one that is not set.
+
+    Raises `InvalidTypeError`, and `InvalidValueError` for a name that no variable can have: one
+    that is never set would mean that there is never a filter.
+    """
+    what = "the name of an environment variable"
+    variable = check_title(variable, what)
+    try:
+        if not {"=", "\0"} & {*variable}:
+            return os.environ.get(variable, "")
+    except UnicodeEncodeError:  # a lone surrogate
+        pass
+    raise InvalidValueError(f"{variable!r} cannot be {what}")
 
 
 def parse_filters(text: str) -> dict[str, str]:
@@ -200,11 +218,18 @@ def _read_names(entry: str, names: str) -> list[str]:
     return read
 
 
+def _check_entry(entry: object) -> str:
+    """Give an entry as a plain `str`, or raise `FilterError`."""
+    if why := _why_invalid(entry):
+        raise FilterError(f"{shown(entry)} is no entry for a name filter: {why}")
+    return str.__str__(cast("str", entry))
+
+
 def _check_names(names: object) -> None:
     if isinstance(names, str):
         raise FilterError(
             f"NameFilter takes a collection of names, not a str; "
-            f"did you mean NameFilter.parse({names!r})?"
+            f"did you mean NameFilter.parse({shown(names)})?"
         )
     if not isinstance(names, Iterable):
         raise InvalidTypeError(
@@ -241,14 +266,17 @@ def _check_limit(limit: object) -> None:
             f"the limit of a name filter must be an int or None, not {type(limit).__name__}"
         )
     if limit < 0:
-        raise InvalidValueError(f"the limit of a name filter must be 0 or more, not {limit}")
+        raise InvalidValueError(f"the limit of a name filter must be 0 or more, not {shown(limit)}")
 
 
 def _why_invalid(entry: object) -> str | None:
     if not isinstance(entry, str):
         return f"it is {type(entry).__name__}, not str"
+    entry = str.__str__(entry)
     if not entry:
         return "it is empty"
+    if len(entry) > _LONGEST_ENTRY:
+        return f"it is longer than {_LONGEST_ENTRY} characters"
     if any(char == "," or char.isspace() for char in entry):
         return "it has a comma or white space in it"
     if entry.count(":") > 1 or entry.startswith(":") or entry.endswith(":"):
@@ -257,7 +285,7 @@ def _why_invalid(entry: object) -> str | None:
 
 
 def _why_surplus(
-    entry: str, kept: list[str], limit: int | None, known: Collection[str] | None
+    entry: str, kept: Collection[str], limit: int | None, known: Collection[str] | None
 ) -> str | None:
     if entry in kept:
         return "it was given before"
