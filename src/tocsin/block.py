@@ -23,6 +23,7 @@ from .options import (
     check_priority,
     make_rest,
 )
+from .wording import as_str
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -99,9 +100,7 @@ class NotifierBlock(Generic[EventT_contra, DataT_contra, ResultT_co]):
         is_async: bool | None = None,
     ) -> None:
         self._nb_callback = callback
-        # Plain ones: a subclass may equal, sort and show itself as anything.
-        self._nb_name = str.__str__(name) if isinstance(name, str) else name
-        self._nb_priority = int.__index__(priority) if isinstance(priority, int) else priority  # pyright: ignore[reportUnnecessaryIsInstance]
+        self._nb_name = as_str(name)
         self._nb_chain = self._nb_owner = None
         self._nb_sequence = -1
         target = self._nb_check_target(callback)
@@ -112,8 +111,8 @@ class NotifierBlock(Generic[EventT_contra, DataT_contra, ResultT_co]):
                 target.is_async if isinstance(target, NotifierBlock) else is_async_callable(target)
             )
         if name is not None:
-            check_name(self._nb_name)
-        check_priority(priority, self)
+            check_name(name)
+        self._nb_priority = check_priority(priority, self)
         is_plain = events is None and timeout is None and once is False and thread is False
         if is_plain and before is NOBODY and after is NOBODY:
             self._nb_rest = PLAIN_ASYNC if is_async else PLAIN_SYNC
@@ -170,8 +169,8 @@ class NotifierBlock(Generic[EventT_contra, DataT_contra, ResultT_co]):
     @property
     def qualified_name(self) -> str:
         """``module:name``, where the module is the one that defines the callback."""
-        module: object = getattr(self._nb_named(), "__module__", None)
-        return f"{str.__str__(module) if isinstance(module, str) and module else '?'}:{self.name}"
+        module = as_str(getattr(self._nb_named(), "__module__", None))
+        return f"{module or '?'}:{self.name}"
 
     def _nb_named(self) -> object:
         return self._nb_callback if self._nb_callback is not None else type(self)

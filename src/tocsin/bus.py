@@ -27,7 +27,7 @@ from .errors import (
 from .filters import NameFilter, parse_filters, read_variable
 from .observer import Observation, check_observer
 from .scopes import ambient_scope
-from .wording import shown
+from .wording import as_str, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -277,7 +277,7 @@ class Bus:
     # As a collection.
 
     def __getitem__(self, name: str) -> AnyChain:
-        chain = self._chains.get(str.__str__(name)) if isinstance(name, str) else None  # pyright: ignore[reportUnnecessaryIsInstance]
+        chain = self._chains.get(as_str(name) or "")
         if chain is None:
             from .nearest import did_you_mean
 
@@ -289,8 +289,8 @@ class Bus:
         return chain._me
 
     def __contains__(self, chain: object) -> bool:
-        if isinstance(chain, str):
-            return str.__str__(chain) in self._chains
+        if (name := as_str(chain)) is not None:
+            return name in self._chains
         return any(chain is one for one in self)
 
     def __iter__(self) -> Iterator[AnyChain]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from .errors import InvalidTypeError, InvalidValueError
-from .wording import shown
+from .wording import as_str, shown
 
 __all__ = ["check_bool", "check_seconds", "check_title"]
 
@@ -16,7 +16,7 @@ def check_title(name: object, what: str) -> str:
     Give it as a plain `str`: a subclass could equal another name, or not equal its own. ``what`` is
     what the message says of it, as in "a chain's name".
     """
-    plain = str.__str__(name) if isinstance(name, str) else ""
+    plain = as_str(name)
     if not plain:
         raise InvalidTypeError(f"{what} must be a str that is not empty, not {shown(name)}")
     return plain

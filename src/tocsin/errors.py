@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from .results import describe_result, notifier_from_errno, notifier_to_errno
-from .wording import printable, shown
+from .wording import as_int, printable, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -150,13 +150,14 @@ class VetoError(TocsinError, OSError):
         result: int | None = None,
         block: NotifierBlock[Any, Any, Any] | None = None,
     ) -> None:
-        if not isinstance(errno, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+        number = as_int(errno)
+        if number is None:
             raise InvalidTypeError(
                 f"VetoError takes an errno, such as errno.EBUSY, not {type(errno).__name__}"
             )
-        if result is not None and not isinstance(result, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if result is not None and as_int(result) is None:
             raise InvalidTypeError(f"VetoError takes an int as result, not {type(result).__name__}")
-        errno = int.__index__(errno)  # a subclass may compare and negate as it likes
+        errno = number
         if result is None and errno <= 0:
             raise InvalidValueError(
                 f"VetoError takes a positive errno, not {shown(errno)}; did you mean errno.EBUSY, "
@@ -288,11 +289,12 @@ def raise_for_result(result: int) -> int:
     A bare negative raises `InvalidResultError`: the kernel would stop the walk and report success.
     Anything but an int is a `TypeError`. Pure; legal anywhere.
     """
-    if not isinstance(result, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+    number = as_int(result)
+    if number is None:
         raise InvalidTypeError(
             f"raise_for_result() takes a result, an int, not {type(result).__name__}"
         )
-    if int.__lt__(result, 0):
+    if number < 0:
         raise InvalidResultError(
             f"{shown(result)} is a bare negative, which stops a walk and still reads as success; "
             f"did you mean notifier_from_errno({shown(result)})?"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, cast
 from . import _log
 from .checks import check_title
 from .errors import FilterError, InvalidTypeError, InvalidValueError
-from .wording import shown
+from .wording import as_str, shown
 
 if TYPE_CHECKING:
     import re
@@ -108,8 +108,7 @@ class NameFilter(NameFilterBase):
         of the ``known`` names, if given, are discarded with a warning and listed in ``discarded``.
         Raises `FilterError` when none is left (``","``), `InvalidTypeError`, `InvalidValueError`.
         """
-        _check_text(text, known, limit)
-        text = str.__str__(text)
+        text = _check_text(text, known, limit)
         if not text.strip():
             return None
         kept: dict[str, None] = {}
@@ -222,7 +221,7 @@ def _check_entry(entry: object) -> str:
     """Give an entry as a plain `str`, or raise `FilterError`."""
     if why := _why_invalid(entry):
         raise FilterError(f"{shown(entry)} is no entry for a name filter: {why}")
-    return str.__str__(cast("str", entry))
+    return cast("str", as_str(entry))
 
 
 def _check_names(names: object) -> None:
@@ -238,8 +237,9 @@ def _check_names(names: object) -> None:
         )
 
 
-def _check_text(text: object, known: object, limit: object) -> None:
-    if not isinstance(text, str):
+def _check_text(text: object, known: object, limit: object) -> str:
+    plain = as_str(text)
+    if plain is None:
         raise InvalidTypeError(
             f"NameFilter.parse() reads a str such as 'a,b', not {type(text).__name__}; "
             f"for a collection of names take NameFilter(names)"
@@ -250,6 +250,7 @@ def _check_text(text: object, known: object, limit: object) -> None:
             f"not {type(known).__name__}"
         )
     _check_limit(limit)
+    return plain
 
 
 def _are_names(known: object) -> bool:
@@ -270,16 +271,16 @@ def _check_limit(limit: object) -> None:
 
 
 def _why_invalid(entry: object) -> str | None:
-    if not isinstance(entry, str):
+    name = as_str(entry)
+    if name is None:
         return f"it is {type(entry).__name__}, not str"
-    entry = str.__str__(entry)
-    if not entry:
+    if not name:
         return "it is empty"
-    if len(entry) > _LONGEST_ENTRY:
+    if len(name) > _LONGEST_ENTRY:
         return f"it is longer than {_LONGEST_ENTRY} characters"
-    if any(char == "," or char.isspace() for char in entry):
+    if any(char == "," or char.isspace() for char in name):
         return "it has a comma or white space in it"
-    if entry.count(":") > 1 or entry.startswith(":") or entry.endswith(":"):
+    if name.count(":") > 1 or name.startswith(":") or name.endswith(":"):
         return "a colon stands between a module and a name, once"
     return None
 

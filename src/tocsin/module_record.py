@@ -27,7 +27,7 @@ from .errors import (
 from .module_source import ModuleSource, in_words, whereabouts
 from .module_states import Event, ModuleState, advance
 from .scopes import Scope
-from .wording import shown
+from .wording import as_int, shown
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -155,7 +155,7 @@ class ModuleRecord:
                 )
         if limit.cancelled_caught:
             raise self._exit_took_too_long(host)
-        if result is not None and not (isinstance(result, int) and int.__eq__(result, 0)):
+        if result is not None and as_int(result) != 0:
             raise InvalidResultError(
                 f"module_exit of {self.name} gave {shown(result)}, but an exit cannot fail: it "
                 f"gives None; {self.name} was unloaded all the same"
@@ -235,8 +235,7 @@ class ModuleRecord:
     def _check_init(self, result: object) -> None:
         if result is None:
             return
-        # As a plain one: a subclass may compare as it likes.
-        number = int.__index__(result) if isinstance(result, int) else None
+        number = as_int(result)
         if number is None or not -_MAX_ERRNO <= number <= 0:
             number = number if type(result) is int and number else 0
             hint = f"; did you mean {-number}?" if 0 < number <= _MAX_ERRNO else ""

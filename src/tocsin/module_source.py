@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from weakref import WeakSet
 
 from .errors import InvalidTypeError, ModuleLoadError
-from .wording import shown
+from .wording import as_str, shown
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator
@@ -74,12 +74,11 @@ def locate(spec: str | os.PathLike[str]) -> Location:
 
     Raises `InvalidTypeError`, and `ModuleLoadError` for what can be none of these.
     """
-    if isinstance(spec, str):
-        spec = str.__str__(spec)
-        if not spec.endswith(".py"):
-            return Location(spec, target) if (target := _entry_point(spec)) else _dotted(spec)
+    text = as_str(spec)
+    if text is not None and not text.endswith(".py"):
+        return Location(text, target) if (target := _entry_point(text)) else _dotted(text)
     try:
-        path = Path(spec).absolute()
+        path = Path(spec if text is None else text).absolute()
     except TypeError:
         raise InvalidTypeError(
             f"a module is a dotted name, an entry point or the path of a file, not {shown(spec)}"

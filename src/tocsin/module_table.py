@@ -28,7 +28,7 @@ from .module_source import locate
 from .module_states import Event, ModuleState, advance
 from .nearest import did_you_mean
 from .scopes import ambient_scope
-from .wording import shown
+from .wording import as_str, shown
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -65,7 +65,7 @@ class ModuleTable:
         return module
 
     def _get(self, name: object) -> ModuleRecord | None:
-        return self._records.get(str.__str__(name)) if isinstance(name, str) else None
+        return self._records.get(as_str(name) or "")
 
     def ambient(self) -> ModuleRecord | None:
         """Give the module whose scope is ambient, if it is one."""
@@ -239,4 +239,5 @@ class ModuleTable:
 
 def _called(name: object) -> str:
     """Say in a message which module is meant."""
-    return str.__str__(name) if isinstance(name, str) else shown(name)
+    text = as_str(name)
+    return shown(name) if text is None else text

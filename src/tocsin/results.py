@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno as _errno
 from enum import IntEnum
 
-from .wording import shown
+from .wording import as_int, shown
 
 __all__ = [
     "NOTIFY_BAD",
@@ -80,8 +80,8 @@ def describe_result(result: int) -> str:
 
     `TypeError` for what is no int. Pure; legal anywhere.
     """
+    result = _plain_int(result, "describe_result() takes a result, an int")
     error = -notifier_to_errno(result)
-    result = int.__index__(result)
     words = _errno.errorcode.get(error) or f"errno {shown(error)}"
     if result == NOTIFY_BAD:
         return f"BAD ({words})"
@@ -96,6 +96,7 @@ def describe_result(result: int) -> str:
 
 def _plain_int(value: object, takes: str) -> int:
     """Give an int as one that has no ways of its own; a callback's result may be of any kind."""
-    if not issubclass(type(value), int):  # isinstance() would believe a mock
+    number = as_int(value)
+    if number is None:
         raise TypeError(f"{takes}, not {type(value).__name__}")
-    return int.__index__(value)  # type: ignore[arg-type] # pyright: ignore
+    return number

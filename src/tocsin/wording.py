@@ -1,10 +1,10 @@
-"""How what comes from outside is written in messages, notes and logs.
+"""What comes from outside: taken as the text or number it is, and how messages and logs show it.
 
 Owns two rules. Nothing that ends a line, moves a cursor or turns the direction of writing gets out
 as it is. Of a value that somebody gave, text and numbers are shown, and of all else the type: its
 own words may be data, or raise.
 
-Invariant: nothing here calls what a subclass of `str` or `int` may define.
+Invariant: nothing here calls what a subclass of `str` or `int` may define, or believes a mock.
 """
 
 from __future__ import annotations
@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING, cast
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["printable", "printable_fields", "shown"]
+__all__ = ["as_int", "as_str", "printable", "printable_fields", "shown"]
+
+
+def as_str(value: object) -> str | None:
+    """Give text as a plain `str`: a subclass may equal anything. ``None`` for what is no text."""
+    return str.__str__(cast("str", value)) if issubclass(type(value), str) else None
+
+
+def as_int(value: object) -> int | None:
+    """Give an int as a plain one: a subclass may reckon as it likes. ``None`` for what is none."""
+    return int.__index__(cast("int", value)) if issubclass(type(value), int) else None
 
 
 def printable(text: str) -> str:
@@ -38,13 +48,13 @@ def _printable_field(value: object) -> object:
 
 def shown(value: object) -> str:
     """Say what was given: text in quotes, numbers and ``None`` as they are, else ``<type>``."""
-    kind = type(value)  # isinstance() would believe a mock
+    kind = type(value)
     if value is None or kind is bool:
         return repr(value)
-    if issubclass(kind, str):
-        return repr(str.__str__(cast("str", value)))
-    if issubclass(kind, int):
-        return _digits(int.__index__(cast("int", value)))
+    if (text := as_str(value)) is not None:
+        return repr(text)
+    if (number := as_int(value)) is not None:
+        return _digits(number)
     if issubclass(kind, float):
         return float.__repr__(cast("float", value))
     return f"<{kind.__name__}>"
