@@ -26,7 +26,7 @@ RESULTS ?= build/benchmark$(VENV:.venv%=%).json
 # Pyright asks the first python on the PATH where packages are; its --verifytypes reads no other option.
 IN_VENV = PATH="$$(cd "$(BIN)" && pwd):$$PATH"
 
-.PHONY: demo test lint bench bench-compare bench-plots clean
+.PHONY: demo test lint fuzz bench bench-compare bench-plots clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -43,6 +43,11 @@ lint: $(VENV)/.linted
 	$(IN_VENV) pyright
 	$(IN_VENV) pyright --ignoreexternal --verifytypes tocsin
 	"$(BIN)/lint-imports"
+
+# A minute for each parser under atheris, then hypothesis at length. ARGS="--seconds 600 filter_text"
+fuzz: $(VENV)/.fuzzing
+	"$(BIN)/python" -m tests.fuzzing $(ARGS)
+	"$(BIN)/python" -m pytest tests/test_fuzz.py tests/test_fuzzing.py --hypothesis-profile=long
 
 # ARGS="--only 'sync dispatch'" for less of it; --help tells more.
 bench: $(STAMP)
@@ -65,6 +70,10 @@ $(STAMP): pyproject.toml
 
 $(VENV)/.linted: $(STAMP)
 	"$(BIN)/python" -m pip install --quiet --editable ".[lint]"
+	@touch "$@"
+
+$(VENV)/.fuzzing: $(STAMP)
+	"$(BIN)/python" -m pip install --quiet --editable ".[fuzz]"
 	@touch "$@"
 
 clean:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 settings.register_profile("tocsin", deadline=None)  # a busy machine is no failure
+settings.register_profile("long", deadline=None, max_examples=5000)  # make fuzz
 settings.load_profile("tocsin")
 
 

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 TYPE, VALUE = InvalidTypeError, InvalidValueError
 
-PLAIN = ("notifier_from_errno() ", "notifier_to_errno() ", "describe_result() ")
+PLAIN = ("notifier_from_errno() ", "notifier_to_errno() ")
 """What raises plain errors: the arithmetic, as `TocsinError` says."""
 
 

@@ -80,8 +80,8 @@ def describe_result(result: int) -> str:
 
     `TypeError` for what is no int. Pure; legal anywhere.
     """
-    result = _plain_int(result, "describe_result() takes a result, an int")
     error = -notifier_to_errno(result)
+    result = int.__index__(result)
     words = _errno.errorcode.get(error) or f"errno {shown(error)}"
     if result == NOTIFY_BAD:
         return f"BAD ({words})"
