@@ -32,7 +32,11 @@ __all__ = ["ENTRY_POINTS", "Location", "ModuleSource", "in_words", "locate", "wh
 ENTRY_POINTS = "tocsin.modules"
 """The entry point group in which packages offer modules by name."""
 
-_OTHERS = {**dict.fromkeys(sys.stdlib_module_names, "Python"), "tocsin": "Tocsin"}
+_OTHERS = {
+    **dict.fromkeys(sys.stdlib_module_names, "Python"),
+    "__main__": "the program",
+    "tocsin": "Tocsin",
+}
 """Whose the packages are that nobody may load a second time: others have the first one in use."""
 
 _withdrawn: WeakSet[ModuleType] = WeakSet()
