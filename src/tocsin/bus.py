@@ -69,7 +69,8 @@ class Bus:
 
         Its text is ``CHAIN=NAME,NAME; CHAIN=NAME``. Blank text, or a variable that is not set,
         means no filters; blank names, none for that chain; names for the same chain add up. Raises
-        `FilterError`, which names variable and entry, and `InvalidTypeError`. Legal anywhere.
+        `FilterError`, which names variable and entry, `InvalidTypeError`, and `InvalidValueError`
+        for a name that no variable can have. Legal anywhere.
         """
         bus, text = cls(name), read_variable(variable)
         try:

@@ -133,7 +133,10 @@ class NameFilter(NameFilterBase):
     def from_env(
         cls, variable: str, *, limit: int | None = None, known: Collection[str] | None = None
     ) -> NameFilter | None:
-        """Like `parse`, of an environment variable; one that is not set gives ``None``."""
+        """Like `parse`, of an environment variable; one that is not set gives ``None``.
+
+        A name that no variable can have is an `InvalidValueError`.
+        """
         if not isinstance(variable, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidTypeError(
                 f"NameFilter.from_env() takes the name of a variable, not {type(variable).__name__}"

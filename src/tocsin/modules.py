@@ -122,8 +122,9 @@ class ModuleHost:
         point's name, or the last dotted part. With ``autoload`` what it requires and is not
         loaded is loaded first: what lies beside it, an entry point, or a dotted name.
 
-        Gives the module. Raises `ModuleLoadedError`, `ModuleDependencyError`, `ModuleLoadError`,
-        and `InvalidResultError` for what ``module_init`` must not give. A load that fails or is
+        Gives the module. Raises `ModuleLoadedError`, `ModuleDependencyError`, `InvalidTypeError`,
+        `ModuleLoadError`, also for the modules of Python and of Tocsin themselves, and
+        `InvalidResultError` for what ``module_init`` must not give. A load that fails or is
         cancelled is undone, as if it never began: what it loaded meanwhile, and nobody else uses,
         is unloaded too. Source: ``insmod``, ``modprobe``.
         """
