@@ -102,7 +102,7 @@ def _entry_point(name: str) -> str | None:
     points = entry_points(group=ENTRY_POINTS, name=name)
     try:
         targets = sorted({point.module for point in points})
-    except AttributeError:  # of importlib, which has matched nothing
+    except (AssertionError, AttributeError, ValueError):  # of importlib, by version
         raise ModuleLoadError(
             f"entry point {name} of the group {ENTRY_POINTS} does not say which module it is",
             module=name,
