@@ -27,7 +27,7 @@ RESULTS ?= build/benchmark$(VENV:.venv%=%).json
 # Pyright asks the first python on the PATH where packages are; its --verifytypes reads no other option.
 IN_VENV = PATH="$$(cd "$(BIN)" && pwd):$$PATH"
 
-.PHONY: demo test lint soak torture schedules bench bench-compare bench-plots clean
+.PHONY: demo test lint soak torture schedules fuzz bench bench-compare bench-plots clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -60,6 +60,11 @@ soak: $(VENV)/.soaked
 torture: $(STAMP)
 	"$(BIN)/python" -u -m tests.torture $(ARGS)
 
+# A minute for each parser under atheris, then hypothesis at length. ARGS="--seconds 600 filter_text"
+fuzz: $(VENV)/.fuzzing
+	"$(BIN)/python" -m tests.fuzzing $(ARGS)
+	"$(BIN)/python" -m pytest tests/test_fuzz.py tests/test_fuzzing.py --hypothesis-profile=long
+
 # ARGS="--only 'sync dispatch'" for less of it; --help tells more.
 bench: $(STAMP)
 	"$(BIN)/python" -m tests.benchmarks --json "$(RESULTS)" $(ARGS)
@@ -89,6 +94,10 @@ $(VENV)/.linted: $(STAMP)
 
 $(VENV)/.soaked: $(STAMP)
 	"$(BIN)/python" -m pip install --quiet --editable ".[soak]"
+	@touch "$@"
+
+$(VENV)/.fuzzing: $(STAMP)
+	"$(BIN)/python" -m pip install --quiet --editable ".[fuzz]"
 	@touch "$@"
 
 clean:

@@ -43,6 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
 pytest_plugins = ["pytester"]
 
 settings.register_profile("tocsin", deadline=None)  # a busy machine is no failure
+settings.register_profile("long", deadline=None, max_examples=5000)  # make fuzz
 settings.load_profile("tocsin")
 
 

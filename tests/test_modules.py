@@ -302,11 +302,11 @@ async def test_unloading_from_a_callback_in_a_thread_is_refused_and_changes_noth
 
 async def test_what_is_no_name_is_not_loaded(host: ModuleHost) -> None:
     wrong: Any = []
-    with pytest.raises(ModuleNotLoadedError, match=r"\[\] is not loaded"):
+    with pytest.raises(ModuleNotLoadedError, match="<list> is not loaded"):
         await host.unload(wrong)
-    with pytest.raises(ModuleNotLoadedError, match=r"\[\] is not loaded"):
+    with pytest.raises(ModuleNotLoadedError, match="<list> is not loaded"):
         host.scope(wrong)
-    with pytest.raises(ModuleDependencyError, match=r"\[\]"):
+    with pytest.raises(ModuleDependencyError, match="<list>"):
         host.require(wrong)
 
 
@@ -733,7 +733,7 @@ async def test_a_coroutine_that_a_hook_gives_is_refused_and_closed(
     async def module_{hook}(host):
         return forgotten()
     """
-    with pytest.raises(InvalidResultError, match="gave <coroutine object forgotten"):
+    with pytest.raises(InvalidResultError, match="gave <coroutine>, "):
         async with ModuleHost(Bus("main")) as host:
             await host.load(write("plugin", source))
 

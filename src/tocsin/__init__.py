@@ -2,7 +2,7 @@
 
 The layers, each importing only from those above it::
 
-    results  errors  nearest  protocol  _typing    what is said
+    wording  results  errors  nearest  protocol  _typing    what is said
     callables  checks  options               what callers pass in
     block  ordering  report  observer        what there is, and who is told of it
     table  view  loops  ancestry             who is there, what a walk goes through, who waits

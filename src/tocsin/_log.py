@@ -11,6 +11,8 @@ import contextlib
 from functools import cache
 from typing import Any
 
+from .wording import printable_fields
+
 __all__ = ["logger", "warn"]
 
 
@@ -41,6 +43,7 @@ def logger() -> Any:
 def warn(event: str, *, error: BaseException | None = None, **fields: object) -> None:
     """Log a warning with fields; ``error`` adds its traceback. Never raises an `Exception`."""
     with contextlib.suppress(Exception):
+        fields = printable_fields(fields)
         if error is not None:
             fields["exc_info"] = (type(error), error, error.__traceback__)
         logger().warning(event, **fields)

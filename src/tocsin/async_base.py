@@ -22,6 +22,7 @@ from .report import ChainStatistics
 from .streams import Streaming
 from .waits import Awaited
 from .walk import adrive
+from .wording import shown
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable
@@ -64,7 +65,7 @@ class AsyncChain(
         if not isinstance(checkpoint_every, int) or not 0 < checkpoint_every <= sys.maxsize:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidValueError(
                 f"chain {name!r}: checkpoint_every must be an int from 1 to {sys.maxsize}, not "
-                f"{checkpoint_every!r}"
+                f"{shown(checkpoint_every)}"
             )
         self._binding = LoopBinding()
         self._start_waits()

@@ -21,6 +21,7 @@ from .careful import Walk
 from .careful_calls import CarefulAsyncCalls
 from .errors import InvalidTypeError, InvalidValueError, add_note
 from .walk import AsyncCalls, adrive, drive
+from .wording import shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,7 +87,9 @@ def _check_limit(name: str, limit: object) -> None:
     if not isinstance(limit, int) or isinstance(limit, bool):
         raise InvalidTypeError(f"{what} must be an int or None, not {type(limit).__name__}")
     if limit < 1:
-        raise InvalidValueError(f"{what} must be 1 or more, not {limit}; None means no bound")
+        raise InvalidValueError(
+            f"{what} must be 1 or more, not {shown(limit)}; None means no bound"
+        )
 
 
 async def _run_bands(walk: Walk, data: object, limit: int | None) -> None:

@@ -23,6 +23,7 @@ from .options import (
     check_priority,
     make_rest,
 )
+from .wording import as_str
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -102,8 +103,7 @@ class NotifierBlock(Generic[EventT_contra, DataT_contra, ResultT_co]):
         is_async: bool | None = None,
     ) -> None:
         self._nb_callback = callback
-        self._nb_name = name
-        self._nb_priority = priority
+        self._nb_name = as_str(name)
         self._nb_chain = self._nb_owner = None
         self._nb_sequence = -1
         target = self._nb_check_target(callback)
@@ -115,7 +115,7 @@ class NotifierBlock(Generic[EventT_contra, DataT_contra, ResultT_co]):
             )
         if name is not None:
             check_name(name)
-        check_priority(priority, self)
+        self._nb_priority = check_priority(priority, self)
         is_plain = events is None and timeout is None and once is False and thread is False
         if is_plain and before is NOBODY and after is NOBODY:
             self._nb_rest = PLAIN_ASYNC if is_async else PLAIN_SYNC
@@ -172,7 +172,8 @@ class NotifierBlock(Generic[EventT_contra, DataT_contra, ResultT_co]):
     @property
     def qualified_name(self) -> str:
         """``module:name``, where the module is the one that defines the callback."""
-        return f"{getattr(self._nb_named(), '__module__', None) or '?'}:{self.name}"
+        module = as_str(getattr(self._nb_named(), "__module__", None))
+        return f"{module or '?'}:{self.name}"
 
     def _nb_named(self) -> object:
         return self._nb_callback if self._nb_callback is not None else type(self)

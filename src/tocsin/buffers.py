@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from . import _log
 from .errors import InvalidTypeError, InvalidValueError, StreamOverflowError
 from .loops import is_closed, running_loop, soon, was_abandoned
+from .wording import shown
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -57,7 +58,7 @@ def check_size(size: object, what: str) -> None:
     if not isinstance(size, int) or isinstance(size, bool):
         raise InvalidTypeError(f"{what} needs an int as max_buffer_size, not {type(size).__name__}")
     if size < 1:
-        raise InvalidValueError(f"{what} needs a max_buffer_size of 1 or more, not {size}")
+        raise InvalidValueError(f"{what} needs a max_buffer_size of 1 or more, not {shown(size)}")
 
 
 class Buffer:

@@ -10,7 +10,6 @@ for it, unless somebody has set another one on the chain itself since.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar, cast, overload
@@ -25,9 +24,10 @@ from .errors import (
     FilterError,
     InvalidTypeError,
 )
-from .filters import NameFilter, parse_filters
+from .filters import NameFilter, parse_filters, read_variable
 from .observer import Observation, check_observer
 from .scopes import ambient_scope
+from .wording import as_str, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,8 +57,7 @@ class Bus:
     __slots__ = ("_chains", "_filters", "_owners", "_watched", "name")
 
     def __init__(self, name: str) -> None:
-        check_title(name, "a bus's name")
-        self.name: str = name
+        self.name: str = check_title(name, "a bus's name")
         self._chains: dict[str, Chain[Any, Any]] = {}
         self._filters: dict[str, Filter] = {}
         self._owners: dict[str, Scope | None] = {}
@@ -70,12 +69,12 @@ class Bus:
 
         Its text is ``CHAIN=NAME,NAME; CHAIN=NAME``. Blank text, or a variable that is not set,
         means no filters; blank names, none for that chain; names for the same chain add up. Raises
-        `FilterError`, which names variable and entry, and `InvalidTypeError`. Legal anywhere.
+        `FilterError`, which names variable and entry, `InvalidTypeError`, and `InvalidValueError`
+        for a name that no variable can have. Legal anywhere.
         """
-        check_title(variable, "the name of an environment variable")
-        bus = cls(name)
+        bus, text = cls(name), read_variable(variable)
         try:
-            bus.set_filters(parse_filters(os.environ.get(variable, "")))
+            bus.set_filters(parse_filters(text))
         except FilterError as error:
             raise FilterError(f"environment variable {variable}: {error}") from None
         return bus
@@ -90,9 +89,10 @@ class Bus:
         `WrongLoopError`, and what a replay raises; then nothing has changed.
         """
         if not isinstance(chain, Chain):
+            hint = f"; did you mean bus.add(SrcuChain({shown(chain)}))?"
             raise InvalidTypeError(
-                f"bus {self.name!r} takes chains, not {type(chain).__name__}; "
-                f"did you mean bus.add(SrcuChain({str(chain)!r}))?"
+                f"bus {self.name!r} takes chains, not {type(chain).__name__}"
+                f"{hint if isinstance(chain, str) else ''}"
             )
         self._check_free(chain.name)
         self._join(cast("Chain[Any, Any]", chain), ambient_scope())
@@ -146,7 +146,7 @@ class Bus:
         if kind is not None and not (isinstance(kind, type) and issubclass(kind, Chain)):
             raise InvalidTypeError(
                 f"the flavour of chain {name!r} must be a chain class, such as SrcuChain, "
-                f"not {flavour!r}"
+                f"not {shown(flavour)}"
             )
         if kind is not None and not isinstance(chain, kind):
             raise InvalidTypeError(
@@ -170,7 +170,7 @@ class Bus:
                 bus=self,
                 name=name,
             )
-        self._discard(name)
+        self._discard(chain.name)
 
     def set_filters(self, filters: Mapping[str, str | Callable[[AnyBlock], bool] | None]) -> None:
         """Set the filters of chains by name, of those that are on the bus and of those to come.
@@ -188,7 +188,7 @@ class Bus:
                 f"bus {self.name!r} takes filters by the names of chains, as in "
                 f"{{'orders': 'a,b'}}, not {type(filters).__name__}"
             )
-        made = {name: self._make_filter(name, given) for name, given in filters.items()}
+        made = dict(self._make_filter(name, given) for name, given in filters.items())
         concerned = [chain for name, chain in self._chains.items() if name in made]
         for chain in concerned:
             chain._check_caller()
@@ -204,11 +204,11 @@ class Bus:
             raise
         self._filters |= made
 
-    def _make_filter(self, name: str, given: object) -> Filter:
-        check_title(name, f"bus {self.name!r}: the name of a chain to filter")
+    def _make_filter(self, name: str, given: object) -> tuple[str, Filter]:
+        name = check_title(name, f"bus {self.name!r}: the name of a chain to filter")
         if isinstance(given, str):
             try:
-                return NameFilter.parse(given)
+                return name, NameFilter.parse(given)
             except FilterError as error:
                 raise FilterError(f"bus {self.name!r}, chain {name!r}: {error}") from None
         if given is not None and not callable(given):
@@ -216,7 +216,7 @@ class Bus:
                 f"bus {self.name!r}: the filter of chain {name!r} must be text, a callable or "
                 f"None, not {type(given).__name__}"
             )
-        return cast("Filter", given)
+        return name, cast("Filter", given)
 
     # Looking.
 
@@ -282,20 +282,20 @@ class Bus:
     # As a collection.
 
     def __getitem__(self, name: str) -> AnyChain:
-        try:
-            return self._chains[name]._me
-        except (KeyError, TypeError):  # a TypeError: not even hashable
+        chain = self._chains.get(as_str(name) or "")
+        if chain is None:
             from .nearest import did_you_mean
 
             raise ChainNotFoundError(
-                f"bus {self.name!r} has no chain {name!r}{did_you_mean(name, self._chains)}",
+                f"bus {self.name!r} has no chain {shown(name)}{did_you_mean(name, self._chains)}",
                 bus=self,
                 name=name,
-            ) from None
+            )
+        return chain._me
 
     def __contains__(self, chain: object) -> bool:
-        if isinstance(chain, str):
-            return chain in self._chains
+        if (name := as_str(chain)) is not None:
+            return name in self._chains
         return any(chain is one for one in self)
 
     def __iter__(self) -> Iterator[AnyChain]:

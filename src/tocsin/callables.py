@@ -9,6 +9,8 @@ import functools
 from types import CodeType, CoroutineType, FunctionType
 from typing import TYPE_CHECKING, Any, cast
 
+from .wording import as_str
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -26,9 +28,10 @@ _VARARGS, _GENERATOR, _COROUTINE, _ITERABLE_COROUTINE, _ASYNC_GENERATOR = (
 def default_name(named: object) -> str:
     """Give the name that a callable goes by; never its repr, which may show data."""
     qualname = getattr(named, "__qualname__", None)
-    if not isinstance(qualname, str):
-        qualname = type(named).__qualname__
-    return qualname.rpartition("<locals>.")[2]
+    name = as_str(qualname)
+    if name is None:
+        name = type(named).__qualname__
+    return name.rpartition("<locals>.")[2]
 
 
 def is_async_callable(callback: Callable[..., object]) -> bool:

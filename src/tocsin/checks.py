@@ -5,17 +5,21 @@ from __future__ import annotations
 import math
 
 from .errors import InvalidTypeError, InvalidValueError
+from .wording import as_str, shown
 
 __all__ = ["check_bool", "check_seconds", "check_title"]
 
 
-def check_title(name: object, what: str) -> None:
+def check_title(name: object, what: str) -> str:
     """Raise `InvalidTypeError` unless ``name`` can be that of a chain, a bus or a scope.
 
-    ``what`` is what the message says of it, as in "a chain's name".
+    Give it as a plain `str`: a subclass could equal another name, or not equal its own. ``what`` is
+    what the message says of it, as in "a chain's name".
     """
-    if not isinstance(name, str) or not name:
-        raise InvalidTypeError(f"{what} must be a str that is not empty, not {name!r}")
+    plain = as_str(name)
+    if not plain:
+        raise InvalidTypeError(f"{what} must be a str that is not empty, not {shown(name)}")
+    return plain
 
 
 def check_bool(value: object, what: str) -> None:

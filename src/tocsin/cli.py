@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from .errors import TocsinError
 from .module_source import in_words
+from .wording import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -111,7 +112,7 @@ def _give_up_stdout() -> None:
 
 def _say(message: str) -> None:
     with contextlib.suppress(OSError, AttributeError):  # stderr may be closed
-        sys.stderr.write(f"tocsin: {' '.join(message.split())}\n")
+        sys.stderr.write(f"tocsin: {printable(' '.join(message.split()))}\n")
 
 
 def _describe(error: BaseException) -> str:

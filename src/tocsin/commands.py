@@ -25,6 +25,7 @@ from .filters import parse_filters
 from .loops import running_loop, soon, woken_by_signals
 from .module_source import runs_body
 from .targets import Target, find_bus, parse_target
+from .wording import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -254,7 +255,7 @@ def _warn_of_filters(bus: Bus, origins: dict[str, str]) -> None:
 
 
 def _warn(message: str) -> None:
-    click.echo(f"tocsin: warning: {message}", err=True)
+    click.echo(f"tocsin: warning: {printable(message)}", err=True)
 
 
 # Looking at a bus.

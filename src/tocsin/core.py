@@ -27,6 +27,7 @@ from .filters import NameFilterBase
 from .observer import Observation, check_observer
 from .table import Table
 from .view import CLOSED, REST, Walked
+from .wording import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -70,10 +71,10 @@ class Core(Generic[EventT, DataT]):
         filter: Callable[[AnyBlock], bool] | None = None,  # noqa: A002 - the option's name
         replay: Callable[[], Iterable[tuple[EventT, DataT]]] | None = None,
     ) -> None:
-        check_title(name, "a chain's name")
-        if errors not in POLICIES:
+        name = check_title(name, "a chain's name")
+        if not isinstance(errors, str) or errors not in POLICIES:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidValueError(
-                f"chain {name!r}: errors={errors!r} does not exist; "
+                f"chain {name!r}: errors={shown(errors)} does not exist; "
                 f"use one of {', '.join(POLICIES)}"
             )
         if replay is not None and (not callable(replay) or is_async_callable(replay)):

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from .results import describe_result, notifier_from_errno, notifier_to_errno
+from .wording import as_int, printable, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,8 +61,12 @@ class TocsinError(Exception):
     """The base of every exception that Tocsin raises on its own account.
 
     But for `RollbackError`, a group of what callbacks raised, and the plain `TypeError` and
-    `ValueError` of the arithmetic in `results`.
+    `ValueError` of the arithmetic in `results`. Its text is one line that a terminal can be shown,
+    whatever the names in it are made of.
     """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class InvalidTypeError(TocsinError, TypeError):
@@ -146,19 +151,26 @@ class VetoError(TocsinError, OSError):
         result: int | None = None,
         block: NotifierBlock[Any, Any, Any] | None = None,
     ) -> None:
-        if not isinstance(errno, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+        number = as_int(errno)
+        if number is None:
             raise InvalidTypeError(
                 f"VetoError takes an errno, such as errno.EBUSY, not {type(errno).__name__}"
             )
+        if result is not None and as_int(result) is None:
+            raise InvalidTypeError(f"VetoError takes an int as result, not {type(result).__name__}")
+        errno = number
         if result is None and errno <= 0:
             raise InvalidValueError(
-                f"VetoError takes a positive errno, not {errno}; did you mean errno.EBUSY, "
+                f"VetoError takes a positive errno, not {shown(errno)}; did you mean errno.EBUSY, "
                 f"as in VetoError(errno.EBUSY, 'the device is in use')?"
             )
         self.reason: str = reason if reason is not None else _strerror(errno)
         super().__init__(errno, self.reason)
         self.result: int = notifier_from_errno(-errno) if result is None else result
         self.block = block
+
+    def __str__(self) -> str:
+        return printable(f"[Errno {shown(self.errno)}] {self.reason}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle without the block, which belongs to this process."""
@@ -169,7 +181,7 @@ def _strerror(errno: int) -> str:
     try:
         return os.strerror(errno)
     except (OverflowError, ValueError):  # no C int; a result may carry any number
-        return f"Unknown error {errno}"
+        return f"Unknown error {shown(errno)}"
 
 
 def _restore_veto(cls: type[VetoError], errno: int, reason: str, result: int) -> VetoError:
@@ -200,7 +212,7 @@ class RegistrationVetoedError(RegistrationError, VetoError):
         self.block = block
 
     def __str__(self) -> str:
-        return (
+        return printable(
             f"block {self.block.name!r} was not registered on chain {self.chain.name!r}: "
             f"it vetoed a replayed event with {describe_result(self.result)}: {self.reason}"
         )
@@ -271,6 +283,7 @@ def add_note(error: BaseException, note: str, *, once: bool = False) -> None:
     With ``once`` it is added only if it is not there: one exception may be raised again and again.
     """
     with suppress(Exception):
+        note = printable(note)
         if not once or note not in getattr(error, "__notes__", ()):
             error.add_note(note)
 
@@ -281,14 +294,15 @@ def raise_for_result(result: int) -> int:
     A bare negative raises `InvalidResultError`: the kernel would stop the walk and report success.
     Anything but an int is a `TypeError`. Pure; legal anywhere.
     """
-    if not isinstance(result, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+    number = as_int(result)
+    if number is None:
         raise InvalidTypeError(
             f"raise_for_result() takes a result, an int, not {type(result).__name__}"
         )
-    if result < 0:
+    if number < 0:
         raise InvalidResultError(
-            f"{result} is a bare negative, which stops a walk and still reads as success; "
-            f"did you mean notifier_from_errno({result})?"
+            f"{shown(result)} is a bare negative, which stops a walk and still reads as success; "
+            f"did you mean notifier_from_errno({shown(result)})?"
         )
     error = notifier_to_errno(result)
     if error:
@@ -328,7 +342,7 @@ class ChainNotFoundError(BusError, KeyError):
     errno: int = _errno.ENOENT
 
     def __str__(self) -> str:
-        return Exception.__str__(self)  # a KeyError would show the message in quotes
+        return printable(Exception.__str__(self))  # a KeyError would show it in quotes
 
 
 class ModuleError(TocsinError):

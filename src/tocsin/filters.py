@@ -16,7 +16,9 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, cast
 
 from . import _log
+from .checks import check_title
 from .errors import FilterError, InvalidTypeError, InvalidValueError
+from .wording import as_str, shown
 
 if TYPE_CHECKING:
     import re
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
 
     from .block import AnyBlock
 
-__all__ = ["DenyFilter", "NameFilter", "NameFilterBase", "parse_filters"]
+__all__ = ["DenyFilter", "NameFilter", "NameFilterBase", "parse_filters", "read_variable"]
+
+_LONGEST_ENTRY = 500  # what a glob costs to read grows with the square of its length
 
 
 class NameFilterBase:
@@ -62,7 +66,8 @@ class NameFilterBase:
 class NameFilter(NameFilterBase):
     """An allowlist: admits the blocks that an entry names, and nobody else.
 
-    An entry is a block's name, a ``module:name``, or a glob of either (``metrics_*``).
+    An entry is a block's name, a ``module:name``, or a glob of either (``metrics_*``), of at
+    most 500 characters.
     ``NameFilter(())`` admits nobody; ``~NameFilter(...)`` admits all but those named. ``limit``
     bounds the number of entries, 0 or more. Raises `FilterError` for an invalid or surplus entry,
     `InvalidTypeError`, `InvalidValueError`. Immutable; legal anywhere. Source: the
@@ -74,11 +79,7 @@ class NameFilter(NameFilterBase):
     def __init__(self, names: Iterable[str], *, limit: int | None = None) -> None:
         _check_names(names)
         _check_limit(limit)
-        given = tuple(names)
-        for entry in given:
-            if why := _why_invalid(entry):
-                raise FilterError(f"{entry!r} is no entry for a name filter: {why}")
-        entries = tuple(dict.fromkeys(given))
+        entries = tuple(dict.fromkeys(map(_check_entry, names)))
         if limit is not None and len(entries) > limit:
             raise FilterError(
                 f"a name filter of {len(entries)} entries is over its limit of {limit}; "
@@ -107,10 +108,10 @@ class NameFilter(NameFilterBase):
         of the ``known`` names, if given, are discarded with a warning and listed in ``discarded``.
         Raises `FilterError` when none is left (``","``), `InvalidTypeError`, `InvalidValueError`.
         """
-        _check_text(text, known, limit)
+        text = _check_text(text, known, limit)
         if not text.strip():
             return None
-        kept: list[str] = []
+        kept: dict[str, None] = {}
         discarded: list[str] = []
         for entry in filter(None, map(str.strip, text.split(","))):
             why = _why_invalid(entry) or _why_surplus(entry, kept, limit, known)
@@ -118,7 +119,7 @@ class NameFilter(NameFilterBase):
                 discarded.append(entry)
                 _log.warn("discarded an entry of a name filter", entry=entry, why=why)
             else:
-                kept.append(entry)
+                kept[entry] = None
         if not kept:
             raise FilterError(
                 f"no valid entry is left of the name filter {text!r}; leave the text blank for no "
@@ -132,13 +133,16 @@ class NameFilter(NameFilterBase):
     def from_env(
         cls, variable: str, *, limit: int | None = None, known: Collection[str] | None = None
     ) -> NameFilter | None:
-        """Like `parse`, of an environment variable; one that is not set gives ``None``."""
+        """Like `parse`, of an environment variable; one that is not set gives ``None``.
+
+        A name that no variable can have is an `InvalidValueError`.
+        """
         if not isinstance(variable, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidTypeError(
                 f"NameFilter.from_env() takes the name of a variable, not {type(variable).__name__}"
             )
         try:
-            return cls.parse(os.environ.get(variable, ""), limit=limit, known=known)
+            return cls.parse(read_variable(variable), limit=limit, known=known)
         except FilterError as error:
             raise FilterError(f"environment variable {variable}: {error}") from None
 
@@ -160,6 +164,22 @@ class DenyFilter(NameFilterBase):
 
     def __repr__(self) -> str:
         return f"~NameFilter({list(self.names)!r})"
+
+
+def read_variable(variable: str) -> str:
+    """Give what an environment variable holds, nothing for one that is not set.
+
+    Raises `InvalidTypeError`, and `InvalidValueError` for a name that no variable can have: one
+    that is never set would mean that there is never a filter.
+    """
+    what = "the name of an environment variable"
+    variable = check_title(variable, what)
+    try:
+        if not {"=", "\0"} & {*variable}:
+            return os.environ.get(variable, "")
+    except UnicodeEncodeError:  # a lone surrogate
+        pass
+    raise InvalidValueError(f"{variable!r} cannot be {what}")
 
 
 def parse_filters(text: str) -> dict[str, str]:
@@ -200,11 +220,18 @@ def _read_names(entry: str, names: str) -> list[str]:
     return read
 
 
+def _check_entry(entry: object) -> str:
+    """Give an entry as a plain `str`, or raise `FilterError`."""
+    if why := _why_invalid(entry):
+        raise FilterError(f"{shown(entry)} is no entry for a name filter: {why}")
+    return cast("str", as_str(entry))
+
+
 def _check_names(names: object) -> None:
     if isinstance(names, str):
         raise FilterError(
             f"NameFilter takes a collection of names, not a str; "
-            f"did you mean NameFilter.parse({names!r})?"
+            f"did you mean NameFilter.parse({shown(names)})?"
         )
     if not isinstance(names, Iterable):
         raise InvalidTypeError(
@@ -213,8 +240,9 @@ def _check_names(names: object) -> None:
         )
 
 
-def _check_text(text: object, known: object, limit: object) -> None:
-    if not isinstance(text, str):
+def _check_text(text: object, known: object, limit: object) -> str:
+    plain = as_str(text)
+    if plain is None:
         raise InvalidTypeError(
             f"NameFilter.parse() reads a str such as 'a,b', not {type(text).__name__}; "
             f"for a collection of names take NameFilter(names)"
@@ -225,6 +253,7 @@ def _check_text(text: object, known: object, limit: object) -> None:
             f"not {type(known).__name__}"
         )
     _check_limit(limit)
+    return plain
 
 
 def _are_names(known: object) -> bool:
@@ -241,23 +270,26 @@ def _check_limit(limit: object) -> None:
             f"the limit of a name filter must be an int or None, not {type(limit).__name__}"
         )
     if limit < 0:
-        raise InvalidValueError(f"the limit of a name filter must be 0 or more, not {limit}")
+        raise InvalidValueError(f"the limit of a name filter must be 0 or more, not {shown(limit)}")
 
 
 def _why_invalid(entry: object) -> str | None:
-    if not isinstance(entry, str):
+    name = as_str(entry)
+    if name is None:
         return f"it is {type(entry).__name__}, not str"
-    if not entry:
+    if not name:
         return "it is empty"
-    if any(char == "," or char.isspace() for char in entry):
+    if len(name) > _LONGEST_ENTRY:
+        return f"it is longer than {_LONGEST_ENTRY} characters"
+    if any(char == "," or char.isspace() for char in name):
         return "it has a comma or white space in it"
-    if entry.count(":") > 1 or entry.startswith(":") or entry.endswith(":"):
+    if name.count(":") > 1 or name.startswith(":") or name.endswith(":"):
         return "a colon stands between a module and a name, once"
     return None
 
 
 def _why_surplus(
-    entry: str, kept: list[str], limit: int | None, known: Collection[str] | None
+    entry: str, kept: Collection[str], limit: int | None, known: Collection[str] | None
 ) -> str | None:
     if entry in kept:
         return "it was given before"

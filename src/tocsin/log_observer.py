@@ -15,6 +15,7 @@ from .errors import InvalidTypeError, InvalidValueError
 from .observer import Observer
 from .report import describe_event
 from .results import describe_result
+from .wording import printable_fields, shown
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -55,7 +56,7 @@ class StructlogObserver(Observer):
             raise InvalidTypeError(f"{takes}, not {type(level).__name__}")
         if level not in _METHODS:
             raise InvalidValueError(
-                f"{takes}, not {level}; there are {', '.join(map(str, _METHODS))}"
+                f"{takes}, not {shown(level)}; there are {', '.join(map(str, _METHODS))}"
             )
         self._logger = logger
         self._level = level
@@ -140,7 +141,7 @@ class StructlogObserver(Observer):
     def _log(self, what: str, level: int = 0, **fields: object) -> None:
         logger = self._logger if self._logger is not None else _log.logger()
         # By name: not every logger of structlog has log().
-        getattr(logger, _METHODS[level or self._level])(what, **fields)
+        getattr(logger, _METHODS[level or self._level])(what, **printable_fields(fields))
 
 
 def _indent(_logger: object, _method: str, line: MutableMapping[str, Any]) -> Any:

@@ -27,6 +27,7 @@ from .errors import (
 from .module_source import ModuleSource, in_words, whereabouts
 from .module_states import Event, ModuleState, advance
 from .scopes import Scope
+from .wording import as_int, shown
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -154,10 +155,10 @@ class ModuleRecord:
                 )
         if limit.cancelled_caught:
             raise self._exit_took_too_long(host)
-        if result is not None and not (isinstance(result, int) and result == 0):
+        if result is not None and as_int(result) != 0:
             raise InvalidResultError(
-                f"module_exit of {self.name} gave {result!r}, but an exit cannot fail: it gives "
-                f"None; {self.name} was unloaded all the same"
+                f"module_exit of {self.name} gave {shown(result)}, but an exit cannot fail: it "
+                f"gives None; {self.name} was unloaded all the same"
             )
 
     def _exit_took_too_long(self, host: ModuleHost, end: str = "") -> ModuleTimeoutError:
@@ -234,20 +235,21 @@ class ModuleRecord:
     def _check_init(self, result: object) -> None:
         if result is None:
             return
-        if not isinstance(result, int) or not -_MAX_ERRNO <= result <= 0:
-            number = int(result) if type(result) is int else 0
+        number = as_int(result)
+        if number is None or not -_MAX_ERRNO <= number <= 0:
+            number = number if type(result) is int and number else 0
             hint = f"; did you mean {-number}?" if 0 < number <= _MAX_ERRNO else ""
             raise InvalidResultError(
-                f"{self.name} was not loaded: its module_init gave {result!r}, not None, 0 or a "
-                f"negative errno{hint}"
+                f"{self.name} was not loaded: its module_init gave {shown(result)}, not None, 0 or "
+                f"a negative errno{hint}"
             )
-        if result:
-            name = errno.errorcode.get(-result, "unknown errno")
+        if number:
+            name = errno.errorcode.get(-number, "unknown errno")
             raise ModuleLoadError(
-                f"{self.name} was not loaded: its module_init gave {result} "
-                f"({name}: {os.strerror(-result)})",
+                f"{self.name} was not loaded: its module_init gave {number} "
+                f"({name}: {os.strerror(-number)})",
                 module=self.name,
-                errno=-result,
+                errno=-number,
             )
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from weakref import WeakSet
 
 from .errors import InvalidTypeError, ModuleLoadError
+from .wording import as_str, shown
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator
@@ -30,6 +31,13 @@ __all__ = ["ENTRY_POINTS", "Location", "ModuleSource", "in_words", "locate", "wh
 
 ENTRY_POINTS = "tocsin.modules"
 """The entry point group in which packages offer modules by name."""
+
+_OTHERS = {
+    **dict.fromkeys(sys.stdlib_module_names, "Python"),
+    "__main__": "the program",
+    "tocsin": "Tocsin",
+}
+"""Whose the packages are that nobody may load a second time: others have the first one in use."""
 
 _withdrawn: WeakSet[ModuleType] = WeakSet()
 """The modules that were unloaded, which nobody may put back.
@@ -70,13 +78,20 @@ def locate(spec: str | os.PathLike[str]) -> Location:
 
     Raises `InvalidTypeError`, and `ModuleLoadError` for what can be none of these.
     """
-    if isinstance(spec, str) and not spec.endswith(".py"):
-        return Location(spec, target) if (target := _entry_point(spec)) else _dotted(spec)
+    text = as_str(spec)
+    if text is not None and not text.endswith(".py"):
+        return Location(text, target) if (target := _entry_point(text)) else _dotted(text)
     try:
-        path = Path(spec).absolute()
+        path = Path(spec if text is None else text).absolute()
     except TypeError:
         raise InvalidTypeError(
-            f"a module is a dotted name, an entry point or the path of a file, not {spec!r}"
+            f"a module is a dotted name, an entry point or the path of a file, not {shown(spec)}"
+        ) from None
+    except OSError as error:  # of a relative path
+        raise ModuleLoadError(
+            f"{shown(spec)} was not loaded: the current directory is gone; give a full path",
+            module=str(spec),
+            errno=error.errno,
         ) from None
     return Location(path.stem, path.stem, path)
 
@@ -85,7 +100,13 @@ def _entry_point(name: str) -> str | None:
     from importlib.metadata import entry_points
 
     points = entry_points(group=ENTRY_POINTS, name=name)
-    targets = sorted({point.module for point in points})
+    try:
+        targets = sorted({point.module for point in points})
+    except (AssertionError, AttributeError, ValueError):  # of importlib, by version
+        raise ModuleLoadError(
+            f"entry point {name} of the group {ENTRY_POINTS} does not say which module it is",
+            module=name,
+        ) from None
     if len(targets) > 1:
         raise ModuleLoadError(
             f"{name} is an entry point of several packages: {', '.join(targets)}; "
@@ -165,6 +186,11 @@ class ModuleSource:
         """
         spec = self._find_file() if self.location.path else self._find_name()
         text = self._text(spec)
+        if self.package in _OTHERS and not self.location.path:
+            raise self._error(
+                f"{self.name} was not loaded: {spec.name} belongs to {_OTHERS[self.package]}, "
+                f"whose modules are not run a second time; take another name"
+            )
         try:
             tree = ast.parse(text, self.file)
             self._code = compile(tree, self.file, "exec", dont_inherit=True)

@@ -28,6 +28,7 @@ from .module_source import locate
 from .module_states import Event, ModuleState, advance
 from .nearest import did_you_mean
 from .scopes import ambient_scope
+from .wording import as_str, shown
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -56,12 +57,15 @@ class ModuleTable:
 
     def find(self, name: str) -> ModuleRecord:
         """Give a module, or raise `ModuleNotLoadedError`."""
-        try:
-            return self._records[name]
-        except (KeyError, TypeError):  # a TypeError: not even hashable
+        module = self._get(name)
+        if module is None:
             raise ModuleNotLoadedError(
-                f"{name} is not loaded{did_you_mean(name, self._records)}", module=name
-            ) from None
+                f"{_called(name)} is not loaded{did_you_mean(name, self._records)}", module=name
+            )
+        return module
+
+    def _get(self, name: object) -> ModuleRecord | None:
+        return self._records.get(as_str(name) or "")
 
     def ambient(self) -> ModuleRecord | None:
         """Give the module whose scope is ambient, if it is one."""
@@ -198,11 +202,11 @@ class ModuleTable:
 
     def check_use(self, name: str, user: ModuleRecord | None) -> None:
         """Raise `ModuleDependencyError` unless a module may be used, by another or by no module."""
-        module = self._records.get(name) if isinstance(name, str) else None  # pyright: ignore[reportUnnecessaryIsInstance]
+        module = self._get(name)
         state = module.state if module else ModuleState.ABSENT
         if state is ModuleState.RELOADING and user and module and user.reload is module.reload:
             return
-        advance(name, state, Event.USE, user=user.name if user else "")
+        advance(_called(name), state, Event.USE, user=user.name if user else "")
 
     # What is done.
 
@@ -231,3 +235,9 @@ class ModuleTable:
         self._records[module.name] = successor
         for one in self:
             one.loaded = [successor if loaded is module else loaded for loaded in one.loaded]
+
+
+def _called(name: object) -> str:
+    """Say in a message which module is meant."""
+    text = as_str(name)
+    return shown(name) if text is None else text

@@ -23,6 +23,7 @@ from .module_reload import Reload
 from .module_source import locate
 from .module_states import Event, ModuleState
 from .module_table import ModuleTable
+from .wording import printable
 
 if TYPE_CHECKING:
     import os
@@ -121,8 +122,9 @@ class ModuleHost:
         point's name, or the last dotted part. With ``autoload`` what it requires and is not
         loaded is loaded first: what lies beside it, an entry point, or a dotted name.
 
-        Gives the module. Raises `ModuleLoadedError`, `ModuleDependencyError`, `ModuleLoadError`,
-        and `InvalidResultError` for what ``module_init`` must not give. A load that fails or is
+        Gives the module. Raises `ModuleLoadedError`, `ModuleDependencyError`, `InvalidTypeError`,
+        `ModuleLoadError`, also for the modules of Python and of Tocsin themselves, and
+        `InvalidResultError` for what ``module_init`` must not give. A load that fails or is
         cancelled is undone, as if it never began: what it loaded meanwhile, and nobody else uses,
         is unloaded too. Source: ``insmod``, ``modprobe``.
         """
@@ -205,7 +207,7 @@ class ModuleHost:
             raise ExceptionGroup("unloading all modules", failures)
 
     def __repr__(self) -> str:
-        names = ", ".join(module.name for module in self._table)
+        names = printable(", ".join(module.name for module in self._table))
         return f"<ModuleHost on {self._bus!r}: {names or 'no modules'}>"
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
+from .wording import as_str
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -22,7 +24,7 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
 
     Those that differ in capitals are near, unless others are nearer.
     """
-    names, wanted = tuple(known), str(name)
+    names, wanted = tuple(known), as_str(name) or ""
     folded = {one.casefold(): one for one in names}
     near = get_close_matches(wanted, names) or [
         folded[one] for one in get_close_matches(wanted.casefold(), folded)

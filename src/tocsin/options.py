@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypedDict, cast
 from .callables import default_name
 from .checks import check_bool, check_seconds
 from .errors import InvalidTypeError, InvalidValueError
+from .wording import as_int, as_str
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -134,29 +135,32 @@ def check_options(target: Callable[..., object], options: BlockOptions) -> None:
 
 def check_name(name: object) -> None:
     """Raise unless ``name`` can be a block's name."""
-    if not isinstance(name, str):
+    text = as_str(name)
+    if text is None:
         raise InvalidTypeError(f"a block's name must be a str, not {type(name).__name__}")
-    if not name or any(char in _NOT_IN_NAMES or char.isspace() for char in name):
+    if not text or any(char in _NOT_IN_NAMES or char.isspace() for char in text):
         raise InvalidValueError(
-            f"{name!r} cannot be a block's name: a filter could not name it; "
+            f"{text!r} cannot be a block's name: a filter could not name it; "
             f"leave out commas, colons, white space and glob characters (* ? [ ])"
         )
 
 
-def check_priority(priority: object, block: Named) -> None:
-    """Raise unless ``priority`` can be that of the block.
+def check_priority(priority: object, block: Named) -> int:
+    """Give ``priority`` as a plain int, or raise unless it can be that of the block.
 
     `InvalidTypeError` or `InvalidValueError`.
     """
-    if not isinstance(priority, int) or isinstance(priority, bool):
+    number = as_int(priority)
+    if number is None or isinstance(priority, bool):
         raise InvalidTypeError(
             f"the priority of block {block.name!r} must be an int, not {type(priority).__name__}"
         )
-    if priority.bit_length() > _PRIORITY_BITS:
+    if number.bit_length() > _PRIORITY_BITS:
         raise InvalidValueError(
             f"the priority of block {block.name!r} is out of bounds, which are "
             f"2**{_PRIORITY_BITS} and -2**{_PRIORITY_BITS}; anything between them will do"
         )
+    return number
 
 
 def _event_set(events: object) -> frozenset[object] | None:
@@ -177,11 +181,13 @@ def _neighbours(names: object, what: str, own: Collection[str]) -> tuple[str, ..
     Each a name or a ``module:name``, and none of the block's ``own``. ``what`` is how the message
     calls the option.
     """
-    if isinstance(names, str):
+    if as_str(names) is not None:
         names = (names,)
     if not isinstance(names, Iterable):
         raise InvalidTypeError(f"{what} takes names of blocks, not {type(names).__name__}")
-    names = tuple(cast("Iterable[object]", names))
+    names = tuple(
+        name if (text := as_str(name)) is None else text for name in cast("Iterable[object]", names)
+    )
     for name in names:
         try:
             _check_named(name)
@@ -195,6 +201,7 @@ def _neighbours(names: object, what: str, own: Collection[str]) -> tuple[str, ..
 
 def _check_named(name: object) -> None:
     """Raise unless this is the name of a block, or a ``module:name``."""
-    module, colon, rest = name.partition(":") if isinstance(name, str) else ("", "", "")
+    text = as_str(name)
+    module, colon, rest = ("", "", "") if text is None else text.partition(":")
     for part in (module, rest) if colon else (name,):
         check_name(part)

@@ -22,7 +22,7 @@ import sys
 import threading
 from contextlib import ExitStack
 from importlib import import_module
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 from . import _log
 from .callables import is_async_callable
@@ -30,6 +30,7 @@ from .chains import AtomicChain
 from .checks import check_bool, check_seconds
 from .errors import AsyncCallbackError, InvalidTypeError, InvalidValueError, TocsinError
 from .filters import NameFilter
+from .wording import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -304,7 +305,7 @@ class _Installation:
             if previous is not signal.SIG_IGN:
                 signal.signal(number, handler)
         except (TypeError, ValueError, OverflowError, OSError) as error:
-            raise PanicInstallError(f"signal {number!r} cannot be hooked: {error}") from error
+            raise PanicInstallError(f"signal {shown(number)} cannot be hooked: {error}") from error
         return undo
 
     # What the hooks report.
@@ -371,8 +372,7 @@ def _not_ours() -> Kinds:
 def _is_any(kind: type[BaseException], value: BaseException | None, kinds: Kinds) -> bool:
     """Say whether it is of these kinds throughout; a task group wraps Ctrl-C in a group."""
     if isinstance(value, BaseExceptionGroup):
-        group = cast("BaseExceptionGroup[BaseException]", value)
-        return all(_is_any(type(one), one, kinds) for one in group.exceptions)
+        return all(_is_any(type(one), one, kinds) for one in value.exceptions)  # pyright: ignore
     return issubclass(kind, kinds)
 
 

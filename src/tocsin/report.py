@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from contextlib import suppress
 from enum import Enum
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from .errors import VetoError
 from .results import NOTIFY_STOP_MASK, describe_result, notifier_to_errno
+from .wording import as_int, as_str
 
 if TYPE_CHECKING:
     from .block import AnyBlock
@@ -25,13 +26,13 @@ def describe_event(event: object) -> str:
     if event is None or isinstance(event, bool):
         return str(event)
     # As what they are, whatever a subclass says of itself.
-    if isinstance(event, str):
-        return str.__str__(event)
-    if isinstance(event, int):
+    if (text := as_str(event)) is not None:
+        return text
+    if (number := as_int(event)) is not None:
         with suppress(ValueError):  # it has more digits than Python cares to write
-            return int.__repr__(event)
-    if isinstance(event, float):
-        return float.__repr__(event)
+            return repr(number)
+    if issubclass(type(event), float):
+        return float.__repr__(cast("float", event))
     named = event if isinstance(event, type) else type(event)
     return named.__qualname__
 
@@ -67,7 +68,7 @@ class CallReport(NamedTuple):
         Any stop bit counts, also a plain `NOTIFY_STOP`: after a robust call it too means that all
         was rolled back. Pure; legal anywhere.
         """
-        if self.result & NOTIFY_STOP_MASK:
+        if int.__and__(self.result, NOTIFY_STOP_MASK):  # whatever a subclass makes of "&"
             said = self.calls[-1].exception if self.calls else None
             reason = said.reason if isinstance(said, VetoError) else self._describe_stop()
             error = -notifier_to_errno(self.result)

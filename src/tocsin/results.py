@@ -11,6 +11,8 @@ from __future__ import annotations
 import errno as _errno
 from enum import IntEnum
 
+from .wording import as_int, shown
+
 __all__ = [
     "NOTIFY_BAD",
     "NOTIFY_DONE",
@@ -53,11 +55,11 @@ def notifier_from_errno(error: int) -> int:
     `ValueError` for a positive one: the kernel would stop the walk and report success; `TypeError`
     for what is no int. Pure; legal anywhere. Source: ``notifier_from_errno()``.
     """
-    _check_int(error, "notifier_from_errno() takes 0 or a negative errno")
+    error = _plain_int(error, "notifier_from_errno() takes 0 or a negative errno")
     if error > 0:
         raise ValueError(
-            f"notifier_from_errno() takes 0 or a negative errno, not {error}; "
-            f"did you mean notifier_from_errno({-error})?"
+            f"notifier_from_errno() takes 0 or a negative errno, not {shown(error)}; "
+            f"did you mean notifier_from_errno({shown(-error)})?"
         )
     return NOTIFY_STOP_MASK | (NOTIFY_OK - error) if error else NOTIFY_OK
 
@@ -68,7 +70,7 @@ def notifier_to_errno(result: int) -> int:
     The stop bit is not needed for it: 23 gives -22, as in the kernel. `TypeError` for what is no
     int. Pure; legal anywhere. Source: ``notifier_to_errno()``.
     """
-    _check_int(result, "notifier_to_errno() takes a result, an int")
+    result = _plain_int(result, "notifier_to_errno() takes a result, an int")
     rest = result & ~NOTIFY_STOP_MASK
     return NOTIFY_OK - rest if rest > NOTIFY_OK else 0
 
@@ -79,18 +81,22 @@ def describe_result(result: int) -> str:
     `TypeError` for what is no int. Pure; legal anywhere.
     """
     error = -notifier_to_errno(result)
-    words = _errno.errorcode.get(error, f"errno {error}")
+    result = int.__index__(result)
+    words = _errno.errorcode.get(error) or f"errno {shown(error)}"
     if result == NOTIFY_BAD:
         return f"BAD ({words})"
     stop = "STOP" if result & NOTIFY_STOP_MASK else ""
     if result < 0:
-        return f"{stop or 'no stop'}, a bare negative ({result})"
+        return f"{stop or 'no stop'}, a bare negative ({shown(result)})"
     if error:
         return f"{stop or 'no stop'} ({words})"
     value = "OK" if result & NOTIFY_OK else "DONE"
     return f"{stop}|{value}" if stop else value
 
 
-def _check_int(value: object, takes: str) -> None:
-    if not isinstance(value, int):
+def _plain_int(value: object, takes: str) -> int:
+    """Give an int as one that has no ways of its own; a callback's result may be of any kind."""
+    number = as_int(value)
+    if number is None:
         raise TypeError(f"{takes}, not {type(value).__name__}")
+    return number

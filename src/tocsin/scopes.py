@@ -55,8 +55,7 @@ class Scope:
     __slots__ = ("_blocks", "_closed", "_left", "_tokens", "name")
 
     def __init__(self, name: str) -> None:
-        check_title(name, "a scope's name")
-        self.name: str = name
+        self.name: str = check_title(name, "a scope's name")
         self._blocks: dict[int, AnyBlock] = {}
         self._closed = False
         self._tokens: list[Token[Scope | None]] = []

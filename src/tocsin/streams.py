@@ -25,6 +25,7 @@ from .errors import (
     NotRegisteredError,
     WouldDeadlockError,
 )
+from .wording import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -260,9 +261,10 @@ class Streaming(Generic[EventT, DataT]):
         """
         wanted = self._buffer_type.default if overflow is None else overflow
         what = f"chain {self.name!r}: a stream"
-        if wanted not in OVERFLOWS:
+        if not isinstance(wanted, str) or wanted not in OVERFLOWS:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidValueError(
-                f"{what} with overflow={wanted!r} there is not; use one of {', '.join(OVERFLOWS)}"
+                f"{what} with overflow={shown(wanted)} there is not; "
+                f"use one of {', '.join(OVERFLOWS)}"
             )
         check_size(max_buffer_size, what)
         buffer = self._buffer_type(self.name, name, max_buffer_size, wanted)
