@@ -1,0 +1,326 @@
+"""Whatever is done to a chain, in any order, it does what sixty lines say: the model of D1 to D16.
+
+A state machine of hypothesis registers, filters, calls and cancels at random, in callbacks too, on
+each flavour and both backends. `lockstep` does everything to the chain and to the model. Each step
+ends when everybody waits, and then the two are compared.
+
+The short form here is the same each time. ``make model`` runs as many new ones as it is told to.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import logging
+import os
+import tokenize
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+from anyio.from_thread import start_blocking_portal
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from tocsin import AtomicChain, BlockingChain, RawChain, SrcuChain, locks
+
+from . import model
+from .flavours import ASYNC
+from .lockstep import GIVES, ITSELF, NEXT, PREVIOUS, Act, Duo, Layer, Op, Plan, Script, Tap, Watcher
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+EXAMPLES = int(os.environ.get("TOCSIN_MODEL_EXAMPLES", "0"))
+"""How many programs the long form runs on each flavour and backend; 0 for the short form."""
+
+FLAVOURS = [
+    (AtomicChain, "call"),
+    (RawChain, "call"),
+    (RawChain, "acall"),
+    (BlockingChain, "call"),
+    (SrcuChain, "call"),
+]
+FLAVOUR_IDS = [f"{flavour.__name__}-{walk}" for flavour, walk in FLAVOURS]
+
+NAMES = ["a", "b", "c", "d"]
+EVENTS: list[Any] = ["up", "down", 1, frozenset((2,))]
+CALLED: list[Any] = [*EVENTS, "else", True, 1.0, {2}, [3]]  # some of them equal, some unhashable
+HOW = st.sampled_from(["plain", "nowait", "nosync"])
+WHO = st.integers(0, 9)
+
+names = st.sampled_from([*NAMES, "tests.lockstep:a", "nobody"])
+layers = st.builds(
+    Layer,
+    st.lists(st.sampled_from([*NAMES, "[ab]", "*:b", "stream", "nobody"]), max_size=3).map(tuple),
+    st.booleans(),
+)
+plans = st.builds(
+    Plan,
+    st.sampled_from(["call", "call", "report", "robust", "robust", "concurrent"]),
+    st.sampled_from(CALLED),
+    st.integers(-1, 3),
+    st.sampled_from([1, -1]),
+)
+acts = st.one_of(
+    st.builds(
+        Act,
+        st.sampled_from(["unregister", "unregister", "register", "hold", "hold", "leave"]),
+        st.sampled_from([ITSELF, NEXT, PREVIOUS, *range(8)]),
+        HOW,
+        st.none(),
+    ),
+    st.builds(Act, st.just("filter"), WHO, HOW, st.none() | layers),
+    st.builds(Act, st.just("only"), WHO, HOW, layers.map(lambda it: it._replace(denies=False))),
+    st.builds(Act, st.just("call"), WHO, HOW, plans),
+)
+scripts = st.builds(
+    Script,
+    st.lists(acts, max_size=2).map(tuple),
+    st.sampled_from([None, 0, 1]) | st.sampled_from(GIVES),
+)
+options = st.fixed_dictionaries(
+    {"name": st.sampled_from(NAMES), "priority": st.integers(-1, 1)},
+    optional={
+        "events": st.frozensets(st.sampled_from([*EVENTS, "undo"]), max_size=3),
+        "once": st.booleans(),
+    },
+)
+neighbours = st.fixed_dictionaries(
+    {}, optional={key: st.frozensets(names, max_size=1) for key in ("before", "after")}
+)
+
+
+class Machine(RuleBasedStateMachine):
+    """Does anything to one chain."""
+
+    def __init__(self, flavour: type[Any], walk: str, backend: str) -> None:
+        super().__init__()
+        self.flavour, self.walk = flavour, walk
+        self.stack = ExitStack()
+        self.portal = self.stack.enter_context(start_blocking_portal(backend))
+        group = self.portal.call(anyio.create_task_group)
+        self.group = self.stack.enter_context(self.portal.wrap_async_context_manager(group))
+        self.ops: list[Op] = []
+        self.duo: Any = None
+
+    def step(self, do: Callable[..., Any], *args: Any, **options: Any) -> None:
+        """Do something, and compare when everybody waits."""
+
+        async def run() -> None:
+            op, duo.fuel = Op(), 30
+            self.ops.append(op)
+            self.group.start_soon(self._run, op, lambda: do(*args, **options))
+            await duo.quiet()
+            if not duo.failures:
+                duo.check()
+
+        duo = self.duo
+        try:
+            self.portal.call(run)
+        finally:
+            for failure in duo.failures:
+                raise failure
+
+    async def _run(self, op: Op, do: Callable[[], Any]) -> None:
+        try:
+            await self.duo.run(op, do)
+        finally:
+            self.ops.remove(op)
+
+    def pick(self, who: int) -> Any:
+        known = [*self.duo.scripts]
+        return known[who % len(known)]
+
+    def any_block(self, who: int) -> Any:
+        known = [*self.duo.records]
+        return known[who % len(known)]
+
+    @initialize(errors=st.sampled_from(["raise", "collect", "isolate"]))
+    def begin(self, errors: str) -> None:
+        self.duo = Duo(self.flavour, self.walk, errors)
+
+    @precondition(lambda self: len(self.duo.records) < 8)
+    @rule(
+        script=scripts,
+        is_async=st.booleans(),
+        given=options,
+        near=st.just({}) | neighbours,
+        how=HOW,
+        unique=st.booleans(),
+    )
+    def add(
+        self, script: Script, is_async: bool, given: Any, near: Any, how: str, unique: bool
+    ) -> None:
+        own = {given["name"], f"tests.lockstep:{given['name']}"}
+        near = {key: value - own for key, value in near.items()}
+        if near.get("before", frozenset()) & near.get("after", frozenset()):
+            del near["after"]
+        block = self.duo.make(script, is_async=is_async, **given, **near)
+        how = "plain" if how == "plain" else "nowait"
+        self.step(self.duo.register, block, how, unique=unique)
+
+    @precondition(lambda self: self.duo.scripts)
+    @rule(who=WHO, script=scripts)
+    def teach(self, who: int, script: Script) -> None:
+        self.duo.scripts[self.pick(who)] = script
+
+    @precondition(lambda self: self.duo.scripts)
+    @rule(who=WHO, how=HOW, unique=st.booleans())
+    def register(self, who: int, how: str, unique: bool) -> None:
+        how = "plain" if how == "plain" else "nowait"
+        self.step(self.duo.register, self.pick(who), how, unique=unique)
+
+    @precondition(lambda self: self.duo.scripts)
+    @rule(who=WHO, how=HOW)
+    def unregister(self, who: int, how: str) -> None:
+        self.step(self.duo.unregister, self.any_block(who), how)
+
+    @precondition(lambda self: self.duo.scripts)
+    @rule(who=WHO)
+    def lend(self, who: int) -> None:
+        self.step(self.duo.lend, self.pick(who))
+
+    @rule(layer=st.none() | layers, how=HOW)
+    def set_filter(self, layer: Layer | None, how: str) -> None:
+        self.step(self.duo.set_filter, layer, "plain" if how == "plain" else "nowait")
+
+    @precondition(lambda self: len(self.duo.opened) < 3)
+    @rule(layer=layers)
+    def only(self, layer: Layer) -> None:
+        self.step(self.duo.only, layer._replace(denies=False))
+
+    @precondition(lambda self: self.duo.opened)
+    @rule(number=WHO)
+    def leave(self, number: int) -> None:
+        self.step(self.duo.leave_only, number)
+
+    @precondition(lambda self: self.duo.scripts and len(self.ops) < 5)
+    @rule(plan=plans)
+    def call(self, plan: Plan) -> None:
+        self._call(plan)
+
+    @precondition(lambda self: self.duo.scripts and len(self.ops) < 5)
+    @rule(plan=plans)
+    def call_too(self, plan: Plan) -> None:
+        self._call(plan)
+
+    def _call(self, plan: Plan) -> None:
+        async def call() -> None:
+            got = await self.duo.call(plan)
+            if isinstance(got, anyio.get_cancelled_exc_class()):
+                raise got
+
+        if plan.kind == "concurrent" and (self.flavour not in ASYNC or self.duo.may_suspend):
+            plan = plan._replace(kind="call")
+        self.step(call)
+
+    @precondition(lambda self: self.duo.held)
+    @rule(number=WHO)
+    def release(self, number: int) -> None:
+        held = self.duo.held
+        self.step(held.pop(number % len(held)).set)
+
+    @precondition(lambda self: self.ops)
+    @rule(number=WHO)
+    def cancel(self, number: int) -> None:
+        self.step(self.duo.cancel, self.ops[number % len(self.ops)])
+
+    @precondition(lambda self: len(self.duo.watched) < 2)
+    @rule()
+    def observe(self) -> None:
+        self.step(lambda: self.duo.watched.append(self.duo.chain.observe(Watcher())))
+
+    @precondition(lambda self: self.duo.watched)
+    @rule()
+    def detach(self) -> None:
+        self.step(lambda: self.duo.watched.pop(0).detach())
+
+    @precondition(lambda self: self.flavour is not RawChain and len(self.duo.taps) < 2)
+    @rule(
+        size=st.integers(1, 2),
+        overflow=st.sampled_from(["wait", "drop_oldest", "drop_newest", "raise"]),
+        priority=st.integers(-1, 1),
+        events=st.none() | st.frozensets(st.sampled_from(EVENTS), max_size=2),
+    )
+    def stream(self, size: int, overflow: str, priority: int, events: Any) -> None:
+        if self.flavour is AtomicChain and overflow == "wait":
+            overflow = "drop_oldest"
+        given = {"name": "stream", "priority": priority, "events": events}
+        tap = Tap(self.duo, size, overflow, **given)
+        self.step(self.duo.open_tap, tap, **given)
+
+    @precondition(lambda self: any(tap.is_open for tap in self.duo.taps))
+    @rule(number=WHO)
+    def read(self, number: int) -> None:
+        self.step(self.duo.read, self._tap(number))
+
+    @precondition(lambda self: any(tap.is_open for tap in self.duo.taps))
+    @rule(number=WHO)
+    def close(self, number: int) -> None:
+        self.step(self.duo.close_tap, self._tap(number))
+
+    def _tap(self, number: int) -> Tap:
+        taps: list[Tap] = [tap for tap in self.duo.taps if tap.is_open]
+        return taps[number % len(taps)]
+
+    def teardown(self) -> None:
+        with self.stack:
+            if self.duo is not None:
+                self.portal.call(self._end)
+
+    async def _end(self) -> None:
+        duo = self.duo
+        duo.is_closing = True
+        for event in duo.held:
+            event.set()
+        for op in self.ops:
+            op.scope.cancel()
+        for tap in duo.taps:
+            await tap.stream.__aexit__(None, None, None)
+        await duo.quiet()
+
+
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no clock decide what happens, and no log fill the screen."""
+    monkeypatch.setattr(locks, "PATIENCE", 3600)
+    monkeypatch.setattr(logging.getLogger("tocsin"), "disabled", True)
+
+
+SHORT = settings(max_examples=15, stateful_step_count=25, derandomize=True, database=None)
+LONG = settings(max_examples=max(EXAMPLES, 1), stateful_step_count=50, print_blob=True)
+
+
+@pytest.mark.parametrize(("flavour", "walk"), FLAVOURS, ids=FLAVOUR_IDS)
+def test_a_chain_does_what_the_model_says(flavour: Any, walk: str, anyio_backend: str) -> None:
+    run_state_machine_as_test(
+        lambda: Machine(flavour, walk, anyio_backend),
+        settings=settings(
+            LONG if EXAMPLES else SHORT,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+def test_the_model_has_at_most_sixty_lines_of_code() -> None:
+    source = Path(model.__file__).read_text()
+    apart: set[int] = set()
+    for node in ast.walk(ast.parse(source)):
+        is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        if is_text or isinstance(node, ast.Import | ast.ImportFrom):
+            apart |= {*range(node.lineno, (node.end_lineno or 0) + 1)}
+    layout = (tokenize.NL, tokenize.NEWLINE, tokenize.COMMENT, tokenize.INDENT, tokenize.DEDENT)
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    lines = {one.start[0] for one in tokens if one.type not in (*layout, tokenize.ENDMARKER)}
+    assert 40 < len(lines - apart) <= 60
