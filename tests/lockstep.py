@@ -29,6 +29,7 @@ from tocsin import (
     NOTIFY_STOP_MASK,
     AtomicChain,
     BlockingChain,
+    InvalidResultError,
     NameFilter,
     NotifierBlock,
     Observer,
@@ -156,21 +157,15 @@ def same(expected: Any, got: Any) -> bool:
         return (
             isinstance(got, ExceptionGroup)
             and len(expected) == len(got.exceptions)
-            and all(map(same, expected, got.exceptions))
+            and all(same(one, it) for one, it in zip(expected, got.exceptions, strict=True))
         )
     if isinstance(expected, RefusedError):
         return type(got).__name__ == str(expected)
     if isinstance(expected, MarkError | cancelled()):
         return isinstance(got, cancelled())
     if isinstance(expected, BaseException):
-        return got is expected or type(got) is type(expected) is tocsin_invalid()
-    return isinstance(got, int) and got == expected
-
-
-def tocsin_invalid() -> type[BaseException]:
-    from tocsin import InvalidResultError
-
-    return InvalidResultError
+        return got is expected or type(got) is type(expected) is InvalidResultError
+    return isinstance(got, int) and bool(got == expected)
 
 
 def concurrent(model: Model, event: Any, ran: list[Any]) -> Any:
@@ -276,11 +271,10 @@ class Call:
         """Tell the model what was said; give whom it has called next."""
         self.duo.ticks += 1
         self.duo.note_leavers()
+        if self.walk is None:
+            self.begin()
         try:
-            if self.walk is None:
-                self.begin()
-                return next(self.walk)
-            return self.walk.send(self.said)
+            return self.walk.send(self.said)  # at first nobody has said anything
         except StopIteration as end:
             self.outcome = end.value
             return None
@@ -341,7 +335,7 @@ class Tap:
 
     def where(self, event: Any, call: Call) -> bool:
         call.enter(self.block, event)
-        wanted = event != "down"
+        wanted = bool(event != "down")
         if wanted:
             call.said = self.push(call, (event, call))
         return wanted
@@ -464,7 +458,7 @@ class Duo:
         self.waits.append(wait)
         try:
             await maybe_await(make())
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:
             return error
         finally:
             self.waits.remove(wait)
@@ -514,7 +508,7 @@ class Duo:
                 self.expect(block.chain is None, f"{block} is still there")
                 self.leave(block)
         self.compare(got, due, f"unregister {block} {how}")
-        over = in_turn and self.calls or {*wait.walks} & {*self.calls}
+        over = self.calls if in_turn else {*wait.walks} & {*self.calls}
         self.expect(due is not None or not over, f"{block} has left, and may be running")
 
     def lend(self, block: Block) -> None:
@@ -532,7 +526,7 @@ class Duo:
         got = None
         try:
             self.other.register(block)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             got = error
         self.compare(got, due, f"lend {block}")
 
@@ -586,7 +580,7 @@ class Duo:
         got: Any
         try:
             got = await maybe_await(member(*args, call, **options))
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:
             got = error
         finally:
             STACK.reset(token)
@@ -654,7 +648,7 @@ class Duo:
         known = list(self.records)
         if who >= 0:
             return known[who % len(known)]
-        order = [one.block for one in self.model.active()]
+        order: list[Block] = [one.block for one in self.model.active()]
         if who == ITSELF or block not in order:
             return block
         return order[(order.index(block) + (1 if who == NEXT else -1)) % len(order)]
@@ -677,9 +671,9 @@ class Duo:
                 self.leave_only(act.who)
             case "call" if self.may_call(act.plan, inline=inline, in_band=in_band):
                 got = await self.call(act.plan, inline=inline)
-                if isinstance(got, BaseException):
-                    if act.how == "nosync" or not isinstance(got, Exception):
-                        raise got
+                passes = not isinstance(got, Exception) or act.how == "nosync"
+                if isinstance(got, BaseException) and passes:
+                    raise got
             case "hold" if not (inline or in_band or self.is_closing):
                 await self.hold()
             case _:
@@ -717,7 +711,7 @@ class Duo:
                 await maybe_await(step())
             except cancelled():
                 raise
-            except BaseException as error:  # noqa: BLE001
+            except BaseException as error:
                 self.failures.append(error)
 
     async def quiet(self) -> None:
@@ -788,8 +782,9 @@ class Duo:
         expect(chain.is_empty is not bool(active), "is_empty")
         for block in self.records:
             here = block in active
-            expect((block in chain, block.is_parked) == (here, block in parked), f"where is {block}")
-            expect((block.chain is chain) is (here or block in parked), f"where is {block}")
+            told = (block in chain, block.is_parked, block.chain is chain)
+            due = (here, block in parked, here or block in parked)
+            expect(told == due, f"{block}: {told} instead of {due}")
         names = [
             name
             for layer in self.layers
