@@ -22,11 +22,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BASE ?= HEAD
+PROGRAMS ?= 1000
 RESULTS ?= build/benchmark$(VENV:.venv%=%).json
 # Pyright asks the first python on the PATH where packages are; its --verifytypes reads no other option.
 IN_VENV = PATH="$$(cd "$(BIN)" && pwd):$$PATH"
 
-.PHONY: demo test lint bench bench-compare bench-plots clean
+.PHONY: demo test lint model bench bench-compare bench-plots clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -43,6 +44,10 @@ lint: $(VENV)/.linted
 	$(IN_VENV) pyright
 	$(IN_VENV) pyright --ignoreexternal --verifytypes tocsin
 	"$(BIN)/lint-imports"
+
+# As many new programs as PROGRAMS says on each flavour and backend; ARGS="-k SrcuChain" for less of it.
+model: $(STAMP)
+	TOCSIN_MODEL_PROGRAMS="$(PROGRAMS)" "$(BIN)/python" -m pytest tests/test_model.py $(ARGS)
 
 # ARGS="--only 'sync dispatch'" for less of it; --help tells more.
 bench: $(STAMP)

@@ -41,7 +41,7 @@ from .lockstep import GIVES, ITSELF, NEXT, PREVIOUS, Act, Duo, Layer, Op, Plan, 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-EXAMPLES = int(os.environ.get("TOCSIN_MODEL_EXAMPLES", "0"))
+PROGRAMS = int(os.environ.get("TOCSIN_MODEL_PROGRAMS", "0"))
 """How many programs the long form runs on each flavour and backend; 0 for the short form."""
 
 FLAVOURS = [
@@ -300,7 +300,7 @@ def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 SHORT = settings(max_examples=20, stateful_step_count=25, derandomize=True, database=None)
-LONG = settings(max_examples=max(EXAMPLES, 1), stateful_step_count=50, print_blob=True)
+LONG = settings(max_examples=max(PROGRAMS, 1), stateful_step_count=50, print_blob=True)
 
 
 @pytest.mark.parametrize(("flavour", "walk"), FLAVOURS, ids=FLAVOUR_IDS)
@@ -308,7 +308,7 @@ def test_a_chain_does_what_the_model_says(flavour: Any, walk: str, anyio_backend
     run_state_machine_as_test(
         partial(Machine, flavour, walk, anyio_backend),  # type: ignore[arg-type]
         settings=settings(
-            LONG if EXAMPLES else SHORT,
+            LONG if PROGRAMS else SHORT,
             deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
