@@ -479,19 +479,31 @@ class Duo:
         self.tell("registered" if self.admits(record) else "parked")
         return None
 
-    async def register(self, block: Block, how: str = "plain", *, unique: bool = False) -> None:
+    async def register(
+        self,
+        block: Block,
+        how: str = "plain",
+        *,
+        unique: bool = False,
+        enter: Callable[[], Any] | None = None,
+    ) -> bool:
+        """Register, and say whether that was granted."""
         due = self.refusal(how, [])
         if self.flavour is AtomicChain and block.is_async:
             due = "AsyncCallbackError"
         member = self.chain.register if how == "plain" else self.chain.register_nowait
-        got = await self.attempt(partial(member, block, unique_priority=unique), Wait())
+        make = enter or partial(member, block, unique_priority=unique)
+        got = await self.attempt(make, Wait())
         if due is None and not isinstance(got, cancelled()):
             due = self.join(replace(self.records[block]), unique=unique)
             alone = self.flavour is not BlockingChain or not self.calls
             self.expect(alone, "a walk overlaps a registration")
         self.compare(got, due, f"register {block} {how} unique={unique}")
+        return due is None
 
-    async def unregister(self, block: Block, how: str = "plain") -> None:
+    async def unregister(
+        self, block: Block, how: str = "plain", *, leave: Callable[[], Any] | None = None
+    ) -> None:
         holders = self.holders(block)
         due = self.refusal(how, holders) if self.is_on(block) else "NotRegisteredError"
         wait = Wait(walks=holders if how == "plain" else [])
@@ -500,16 +512,31 @@ class Duo:
             wait.leaver = block
         elif due is None:
             self.leave(block)
-        suffix = "" if how == "plain" else f"_{how}"
-        got = await self.attempt(partial(getattr(self.chain, f"unregister{suffix}"), block), wait)
+        member = getattr(self.chain, "unregister" + ("" if how == "plain" else f"_{how}"))
+        got = await self.attempt(leave or partial(member, block), wait)
         if in_turn:
             due = None if wait.leaver is None or self.is_on(block) else "NotRegisteredError"
             if wait.leaver is not None and self.is_on(block):
                 self.expect(block.chain is None, f"{block} is still there")
                 self.leave(block)
+        if leave is not None and due == "NotRegisteredError":
+            due = None  # a context does not mind
         self.compare(got, due, f"unregister {block} {how}")
         over = self.calls if in_turn else {*wait.walks} & {*self.calls}
         self.expect(due is not None or not over, f"{block} has left, and may be running")
+
+    async def visit(self, block: Block) -> None:
+        """Be on the chain for as long as a context is open, which somebody else ends."""
+        context = self.chain.registered(block)
+        is_async = self.flavour in ASYNC
+        ends = (None, None, None)
+        enter = context.__aenter__ if is_async else context.__enter__
+        if await self.register(block, enter=enter):
+            try:
+                await self.hold()
+            finally:
+                leave = context.__aexit__ if is_async else context.__exit__
+                await self.unregister(block, leave=partial(leave, *ends))
 
     def lend(self, block: Block) -> None:
         """Put a block on another chain, or take it off there."""
@@ -550,6 +577,7 @@ class Duo:
         self.compare(got, due, f"set_filter {layer} {how}")
 
     def only(self, layer: Layer) -> None:
+        layer = Layer(*layer)  # a script may open the same one twice
         context = self.chain.only(*layer.names)
         context.__enter__()
         self.opened.append((context, layer))

@@ -57,6 +57,7 @@ NAMES = ["a", "b", "c", "d"]
 ENTRIES = [*NAMES, "[ab]", "[bcd]", "*:[acd]", "stream", "*", "nobody"]
 EVENTS: list[Any] = ["up", "down", 1, frozenset((2,))]
 CALLED: list[Any] = [*EVENTS, "else", True, 1.0, {2}, [3]]  # some of them equal, some unhashable
+CHANGES = ["again", "leave", "visit", "lend", "teach"]
 HOW = st.sampled_from(["plain", "nowait", "nosync"])
 WHO = st.integers(0, 9)
 
@@ -183,7 +184,7 @@ class Machine(RuleBasedStateMachine):
     def add(self, how: str, unique: bool, given: Any) -> None:
         self._add("plain" if how == "plain" else "nowait", unique, given)
 
-    @rule(do=st.sampled_from(["again", "leave", "lend", "teach"]), who=WHO, how=HOW, script=scripts)
+    @rule(do=st.sampled_from(CHANGES), who=WHO, how=HOW, script=scripts)
     def change(self, do: str, who: int, how: str, script: Script) -> None:
         """Move a block, or give it something else to do."""
         match do:
@@ -196,6 +197,9 @@ class Machine(RuleBasedStateMachine):
                 )
             case "leave":
                 self.step(self.duo.unregister, self._pick(self.duo.records, who), how)
+            case "visit":
+                if len(self.ops) < 5:
+                    self.step(self.duo.visit, self._pick(self.duo.scripts, who))
             case "lend":
                 self.step(self.duo.lend, self._pick(self.duo.scripts, who))
             case _:
