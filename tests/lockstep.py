@@ -712,14 +712,15 @@ class Duo:
             return False
         if self.flavour in ASYNC and inline:
             return False
-        if plan.kind == "concurrent" and (self.flavour not in ASYNC or self.may_suspend):
+        if plan.kind == "concurrent" and not self.may_run_bands:
             return False
-        return not (in_band and self.waits)
+        # A band suspends where it ends, so one in another would let that one's blocks overlap.
+        return not (in_band and (self.waits or plan.kind == "concurrent"))
 
     @property
-    def may_suspend(self) -> bool:
-        """Whether a stream could hold up a concurrent call, which the model does not know of."""
-        return any(tap.overflow == "wait" for tap in self.taps)
+    def may_run_bands(self) -> bool:
+        """Whether there are bands, and no stream could suspend one: the model knows nothing of it."""
+        return self.flavour in ASYNC and all(tap.overflow != "wait" for tap in self.taps)
 
     async def hold(self) -> None:
         event = anyio.Event()
@@ -778,6 +779,8 @@ class Duo:
                 self.expect(False, f"read {await anext(tap.stream)} at the end")
 
     async def close_tap(self, tap: Tap) -> None:
+        while tap.buffer:
+            await self.read(tap)
         self.taps.remove(tap)
         if self.is_on(tap.block):
             self.leave(tap.block)

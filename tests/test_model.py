@@ -35,7 +35,6 @@ from hypothesis.stateful import (
 from tocsin import AtomicChain, BlockingChain, RawChain, SrcuChain, locks
 
 from . import model
-from .flavours import ASYNC
 from .lockstep import GIVES, ITSELF, NEXT, PREVIOUS, Act, Duo, Layer, Op, Plan, Script, Tap, Watcher
 
 if TYPE_CHECKING:
@@ -98,8 +97,8 @@ options = st.fixed_dictionaries(
         "once": st.booleans(),
     },
 )
-neighbours = st.fixed_dictionaries(
-    {}, optional={key: st.frozensets(names, max_size=1) for key in ("before", "after")}
+neighbours = st.dictionaries(
+    st.sampled_from(["before", "after"]), st.frozensets(names, min_size=1, max_size=2), max_size=2
 )
 
 
@@ -107,13 +106,13 @@ def settle(given: dict[str, Any], near: dict[str, Any]) -> dict[str, Any]:
     """Leave out what a block refuses to ask for: itself, or both before and after another."""
     own = {given["name"], f"tests.lockstep:{given['name']}"}
     kept = {key: asked - own for key, asked in near.items()}
-    if kept.get("before") == kept.get("after"):
+    if kept.get("before", own) & kept.get("after", own):
         kept.clear()
     return given | kept
 
 
 subscribers = st.tuples(
-    scripts, st.booleans(), st.builds(settle, options, st.just({}) | neighbours)
+    scripts, st.sampled_from([True, False, True]), st.builds(settle, options, neighbours)
 )
 
 
@@ -230,13 +229,22 @@ class Machine(RuleBasedStateMachine):
         self.duo.scripts[self._pick(self.duo.scripts, who)] = script
         self.call([plan])
 
+    @rule(plan=plans, who=WHO, script=scripts)
+    def hold_and_call(self, plan: Plan, who: int, script: Script) -> None:
+        """Call, and have a block hold the walk in the middle, if one can."""
+        known = [one for one in self.duo.scripts if one.is_async and one in self.duo.chain]
+        if known:
+            acts = (Act("hold", ITSELF, "plain"), *script.acts)
+            self.duo.scripts[self._pick(known, who)] = script._replace(acts=acts)
+            self.call([plan._replace(event="up")])
+
     def _call(self, plan: Plan) -> None:
         async def call() -> None:
             got = await self.duo.call(plan)
             if isinstance(got, anyio.get_cancelled_exc_class()):
                 raise got
 
-        if plan.kind == "concurrent" and (self.flavour not in ASYNC or self.duo.may_suspend):
+        if plan.kind == "concurrent" and not self.duo.may_run_bands:
             plan = plan._replace(kind="call")
         self.step(call)
 
