@@ -660,6 +660,8 @@ class Duo:
             call.said = self.answer(script.gives)
         except BaseException as error:
             call.said = error
+            is_reached = isinstance(error, cancelled()) and call.is_shielded
+            self.expect(not is_reached, "a cancellation has reached a rollback")
             raise
         finally:
             self.ticks += 1
