@@ -226,6 +226,8 @@ class Wait:
     """Whom a writer takes off, where that is when its turn comes."""
     walks: list[Call] = field(default_factory=list)
     """Those that a writer waits for, where that is known."""
+    refusal: str | None = None
+    """The error that had to come at once instead."""
 
 
 class Call:
@@ -493,7 +495,7 @@ class Duo:
             due = "AsyncCallbackError"
         member = self.chain.register if how == "plain" else self.chain.register_nowait
         make = enter or partial(member, block, unique_priority=unique)
-        got = await self.attempt(make, Wait())
+        got = await self.attempt(make, Wait(refusal=due))
         if due is None and not isinstance(got, cancelled()):
             due = self.join(replace(self.records[block]), unique=unique)
             alone = self.flavour is not BlockingChain or not self.calls
@@ -506,7 +508,7 @@ class Duo:
     ) -> None:
         holders = self.holders(block)
         due = self.refusal(how, holders) if self.is_on(block) else "NotRegisteredError"
-        wait = Wait(walks=holders if how == "plain" else [])
+        wait = Wait(walks=holders if how == "plain" else [], refusal=due)
         in_turn = due is None and how == "plain" and self.flavour is BlockingChain
         if in_turn:
             wait.leaver = block
@@ -569,7 +571,7 @@ class Duo:
         member = self.chain.set_filter
         if how != "plain" and self.flavour in ASYNC:
             member = self.chain.set_filter_nowait
-        got = await self.attempt(partial(member, layer and layer.real()), Wait())
+        got = await self.attempt(partial(member, layer and layer.real()), Wait(refusal=due))
         if due is None and in_turn and got is None:
             self.expect(not self.calls, "a walk overlaps a change of the filter")
             self.refilter(layers())
@@ -835,6 +837,7 @@ class Duo:
         self.expect(told == due, f"walks and writers are {told} instead of {due}")
         self.expect(bool(self.calls) or not self.waits, "somebody waits for nobody")
         for wait in self.waits:
+            self.expect(not wait.refusal, f"somebody waits who had to get {wait.refusal}")
             ended = wait.walks and not {*wait.walks} & {*self.calls}
             self.expect(not ended, "a writer waits for walks that have ended")
             only_writers = self.flavour is BlockingChain or wait.is_writer

@@ -35,6 +35,7 @@ from hypothesis.stateful import (
 from tocsin import AtomicChain, BlockingChain, RawChain, SrcuChain, locks
 
 from . import model
+from .flavours import ASYNC
 from .lockstep import GIVES, ITSELF, NEXT, PREVIOUS, Act, Duo, Layer, Op, Plan, Script, Tap, Watcher
 
 if TYPE_CHECKING:
@@ -175,7 +176,8 @@ class Machine(RuleBasedStateMachine):
 
     def _add(self, how: str, unique: bool, given: tuple[Script, bool, Any]) -> None:
         script, is_async, wanted = given
-        block = self.duo.make(script, is_async=is_async, **wanted)
+        is_rare = self.walk == "call" and self.flavour not in ASYNC and wanted["name"] != "d"
+        block = self.duo.make(script, is_async=is_async and not is_rare, **wanted)
         self.step(self.duo.register, block, how, unique=unique)
 
     @precondition(lambda self: len(self.duo.records) < 8)
@@ -229,14 +231,19 @@ class Machine(RuleBasedStateMachine):
         self.duo.scripts[self._pick(self.duo.scripts, who)] = script
         self.call([plan])
 
-    @rule(plan=plans, who=WHO, script=scripts)
-    def hold_and_call(self, plan: Plan, who: int, script: Script) -> None:
-        """Call, and have a block hold the walk in the middle, if one can."""
+    @rule(plan=plans, who=WHO, script=scripts, ends=st.lists(st.booleans(), max_size=4))
+    def hold_and_call(self, plan: Plan, who: int, script: Script, ends: list[bool]) -> None:
+        """Call, have one block or all hold the walk where they can, and somebody wait for it."""
         known = [one for one in self.duo.scripts if one.is_async and one in self.duo.chain]
-        if known:
-            acts = (Act("hold", ITSELF, "plain"), *script.acts)
-            self.duo.scripts[self._pick(known, who)] = script._replace(acts=acts)
-            self.call([plan._replace(event="up")])
+        acts = (Act("hold", ITSELF, "plain"), *script.acts)
+        for block in known if who % 2 else known[:1]:
+            self.duo.scripts[block] = script._replace(acts=acts)
+        self.call([plan._replace(event="up")])
+        if known and who < 5:
+            self.step(self.duo.unregister, self._pick(known, who), "plain")
+        for is_cancelled in ends:
+            if self.ops:
+                self.go_on(is_cancelled, who)
 
     def _call(self, plan: Plan) -> None:
         async def call() -> None:
