@@ -269,10 +269,10 @@ class Call:
         duo.calls.append(self)
         duo.waits.remove(self.wait)
 
-    def advance(self) -> Any:
+    def advance(self, entered: Block | None = None) -> Any:
         """Tell the model what was said; give whom it has called next."""
         self.duo.ticks += 1
-        self.duo.note_leavers()
+        self.duo.note_leavers(entered)
         if self.walk is None:
             self.begin()
         try:
@@ -285,7 +285,7 @@ class Call:
         """Compare who is called with who had to be."""
         if self.duo.is_closing:
             return
-        due = self.advance()
+        due = self.advance(block)
         expect = self.duo.expect
         expect(due is not None, f"{block} was called, and the walk had to be over")
         expect(due[0].block is block, f"{block} was called instead of {due[0].block}")
@@ -436,10 +436,12 @@ class Duo:
         self.model.unregister(block)
         self.tell("unregistered")
 
-    def note_leavers(self) -> None:
-        """See whom writers have taken off whose turn has come."""
+    def note_leavers(self, entered: Block | None = None) -> None:
+        """See whom writers have taken off whose turn has come; not who was entered ``once``."""
         for wait in self.waits:
-            if wait.leaver and self.is_on(wait.leaver) and wait.leaver.chain is None:
+            if wait.leaver in (None, entered) or wait.leaver.chain is not None:
+                continue
+            if self.is_on(wait.leaver):
                 self.expect(not self.calls, f"{wait.leaver} left in the middle of a walk")
                 self.leave(wait.leaver)
                 wait.leaver = None
