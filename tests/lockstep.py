@@ -435,6 +435,9 @@ class Duo:
     def leave(self, block: Block) -> None:
         self.model.unregister(block)
         self.tell("unregistered")
+        for tap in self.taps:
+            if tap.block is block:  # whoever waits for room goes on, and its event is not read
+                tap.waiting.clear()
 
     def note_leavers(self, entered: Block | None = None) -> None:
         """See whom writers have taken off whose turn has come; not who was entered ``once``."""
