@@ -23,11 +23,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BASE ?= HEAD
 ROUNDS ?= 10
+PROGRAMS ?= 1000
 RESULTS ?= build/benchmark$(VENV:.venv%=%).json
 # Pyright asks the first python on the PATH where packages are; its --verifytypes reads no other option.
 IN_VENV = PATH="$$(cd "$(BIN)" && pwd):$$PATH"
 
-.PHONY: demo test lint soak torture schedules fuzz bench bench-compare bench-plots clean
+.PHONY: demo test lint soak model schedules torture fuzz bench bench-compare bench-plots clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -64,6 +65,10 @@ torture: $(STAMP)
 fuzz: $(VENV)/.fuzzing
 	"$(BIN)/python" -m tests.fuzzing $(ARGS)
 	"$(BIN)/python" -m pytest tests/test_fuzz.py tests/test_fuzzing.py --hypothesis-profile=long
+
+# As many new programs as PROGRAMS says on each flavour and backend; ARGS="-k SrcuChain" for less of it.
+model: $(STAMP)
+	TOCSIN_MODEL_PROGRAMS="$(PROGRAMS)" "$(BIN)/python" -m pytest tests/test_model.py $(ARGS)
 
 # ARGS="--only 'sync dispatch'" for less of it; --help tells more.
 bench: $(STAMP)
