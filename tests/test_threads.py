@@ -19,6 +19,8 @@ from tocsin import AtomicChain, NotifierBlock, RawChain, WouldDeadlockError
 from tocsin.ancestry import thread_walks
 from tocsin.table import Table
 
+from .alarms import alarmed
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
@@ -494,18 +496,13 @@ def test_signals_that_arrive_all_the_time_neither_deadlock_nor_lose_a_block() ->
         by_handler.append(chain.register(nothing, priority=1))
         calls.append(chain.call(1, None))
         chain.unregister(chain.register(nothing))
-        signal.setitimer(signal.ITIMER_REAL, 0.0005)  # again, once this one has ended
 
-    with handling(signal.SIGALRM, handler):
-        signal.setitimer(signal.ITIMER_REAL, 0.0005)
-        try:
-            kept = []
-            while len(by_handler) < 100:
-                kept.append(chain.register(nothing))
-                chain.unregister(chain.register(nothing, events=[2]))
-                chain.call(1, None)
-                if len(kept) > 200:
-                    chain.unregister(kept.pop(0))
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+    kept = []
+    with alarmed(handler, 0.0005):
+        while len(by_handler) < 100:
+            kept.append(chain.register(nothing))
+            chain.unregister(chain.register(nothing, events=[2]))
+            chain.call(1, None)
+            if len(kept) > 200:
+                chain.unregister(kept.pop(0))
     assert list(chain) == [*by_handler, *kept]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import threading
 import time
 from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from tests.alarms import alarmed
 from tocsin import AtomicChain, NameFilter, NotRegisteredError
 
 from .ledger import EVENTS, ROLLBACK, FaultError, Ledger, Probe, Walk, fail, stop
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 KINDS = ("call", "call_report", "call_robust")
 SWITCH = 0.0002  # seconds after which another thread may go on
-ALARM = 0.002  # seconds between two signals
+PAUSE = 0.002  # seconds from one signal to the next
 
 
 class Threads:
@@ -62,7 +63,9 @@ class Threads:
             for thread in threads:
                 thread.start()
             in_main = threading.current_thread() is threading.main_thread()
-            with self._alarmed() if self.is_atomic and in_main else nullcontext():
+            random = Random(self.random.random())
+            work = partial(self._work_once, random)
+            with alarmed(work, PAUSE) if self.is_atomic and in_main else nullcontext():
                 self._work(self._call, Random(self.random.random()))
             self._join(threads)
 
@@ -79,23 +82,6 @@ class Threads:
             thread.join(max(0, deadline - time.monotonic()))
             if thread.is_alive():
                 self.ledger.violate("stuck", f"a thread has not ended in {self.plan.stuck_after} s")
-
-    @contextmanager
-    def _alarmed(self) -> Generator[None]:
-        """Have signals interrupt this thread at any moment, which call and write too."""
-        random = Random(self.random.random())
-
-        def handler(*_: object) -> None:
-            self._work_once(random)
-            signal.setitimer(signal.ITIMER_REAL, ALARM)  # again, once this one has ended
-
-        previous = signal.signal(signal.SIGALRM, handler)
-        signal.setitimer(signal.ITIMER_REAL, ALARM)
-        try:
-            yield
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, previous)
 
     def _work_once(self, random: Random) -> None:
         self._walk(Walk(self.ledger, random.choice(EVENTS)), "call")
