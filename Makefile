@@ -22,6 +22,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BASE ?= HEAD
+# Each file of tests goes to one process, for what it prepares once.
+AT_ONCE = --numprocesses=auto --maxprocesses=4 --dist=loadfile
 ROUNDS ?= 10
 PROGRAMS ?= 1000
 RESULTS ?= build/benchmark$(VENV:.venv%=%).json
@@ -37,7 +39,7 @@ demo: $(STAMP)
 # Measured from the outside, since pytest loads our plugin, and the package, before its own plugins begin.
 test: $(STAMP)
 	"$(BIN)/coverage" erase
-	"$(BIN)/coverage" run -m pytest -p no:randomly
+	"$(BIN)/coverage" run -m pytest -p no:randomly $(AT_ONCE)
 	"$(BIN)/coverage" combine --quiet
 	"$(BIN)/coverage" report
 
@@ -50,7 +52,7 @@ lint: $(VENV)/.linted
 	"$(BIN)/lint-imports"
 
 # The suite in ROUNDS random orders, then in asyncio's debug mode and, from 3.12 on, with eager tasks.
-SOAK = "$(BIN)/python" -m pytest $(ARGS)
+SOAK = "$(BIN)/python" -m pytest $(AT_ONCE) $(ARGS)
 soak: $(VENV)/.soaked
 	@for round in $$(seq $(ROUNDS)); do echo "== round $$round of $(ROUNDS)"; $(SOAK) || exit; done
 	@echo "== debug mode of asyncio"; PYTHONASYNCIODEBUG=1 $(SOAK)
