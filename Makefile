@@ -26,7 +26,7 @@ RESULTS ?= build/benchmark$(VENV:.venv%=%).json
 # Pyright asks the first python on the PATH where packages are; its --verifytypes reads no other option.
 IN_VENV = PATH="$$(cd "$(BIN)" && pwd):$$PATH"
 
-.PHONY: demo test lint bench bench-compare bench-plots clean
+.PHONY: demo test lint mutants bench bench-compare bench-plots clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -43,6 +43,10 @@ lint: $(VENV)/.linted
 	$(IN_VENV) pyright
 	$(IN_VENV) pyright --ignoreexternal --verifytypes tocsin
 	"$(BIN)/lint-imports"
+
+# ARGS=locks for one module, ARGS=--again for what survived last time. Taken up where it was broken off.
+mutants: $(VENV)/.mutating
+	"$(BIN)/python" -m tests.mutation $(ARGS)
 
 # ARGS="--only 'sync dispatch'" for less of it; --help tells more.
 bench: $(STAMP)
@@ -65,6 +69,10 @@ $(STAMP): pyproject.toml
 
 $(VENV)/.linted: $(STAMP)
 	"$(BIN)/python" -m pip install --quiet --editable ".[lint]"
+	@touch "$@"
+
+$(VENV)/.mutating: $(STAMP)
+	"$(BIN)/python" -m pip install --quiet --editable ".[mutation]"
 	@touch "$@"
 
 clean:
