@@ -230,7 +230,19 @@ class Raising:
 @pytest.mark.parametrize("position", ["only", "first", "last"])
 @pytest.mark.parametrize(
     "result",
-    ["", "secret", {}, 1.5, 0.0, object(), MagicMock(), MagicMock(spec=int), Andable(), Raising()],
+    [
+        "",
+        "secret",
+        {},
+        1.5,
+        1.0,
+        0.0,
+        object(),
+        MagicMock(),
+        MagicMock(spec=int),
+        Andable(),
+        Raising(),
+    ],
     ids=lambda one: type(one).__name__ + str(one)[:6],
 )
 async def test_d4_what_is_no_int_is_an_error_that_names_the_block(

@@ -31,6 +31,20 @@ class BoomError(Exception):
     pass
 
 
+@every_way
+async def test_nothing_but_the_call_stands_between_the_caller_and_what_a_callback_raises(
+    flavour: type[Any], colour: str, walk: str
+) -> None:
+    rig = Rig(flavour, colour=colour, walk=walk)
+    await rig.add("culprit", BoomError())
+    with pytest.raises(BoomError) as caught:
+        await rig.call(1, None)
+    ours = [
+        frame.name for frame in caught.traceback if frame.frame.f_globals["__package__"] == "tocsin"
+    ]
+    assert set(ours) <= {"call", "acall"}
+
+
 # D16: the same callback in several blocks; which of them is it?
 
 

@@ -1,8 +1,9 @@
 """``make mutants``: which changes of the walk, the locks and the filter does no test notice?
 
-Each test is run once to see which lines it runs; a mutant is tried with the tests that run its
-statement, those first that killed others lately. What has been found is kept in ``build/mutants``
-until the package or its tests change, so that a run can be broken off and taken up again.
+Each test is run once to see which lines it runs. A mutant is tried with tests that run its
+statement: those first that killed others lately, then as different ones as there are, up to a
+number. What has been found is kept in ``build/mutants`` until the package or its tests change, so
+that a run can be broken off and taken up again.
 """
 
 from __future__ import annotations
@@ -40,12 +41,22 @@ FILES = tuple(
     f"tests/test_{name}.py"
     for name in (
         *("ancestry", "concurrent", "conformance", "contract_async", "contract_dispatch"),
-        *("contract_registration", "contract_robust", "core", "deadlock", "filters", "locks"),
+        *(
+            "contract_registration",
+            "contract_robust",
+            "core",
+            "cost",
+            "deadlock",
+            "filters",
+            "locks",
+        ),
         *("loops", "observer", "replay", "report", "scopes", "snapshots", "streams"),
         *("sync_walks", "threads", "walk"),
     )
 )
 """The tests that may kill: those of the other modules run no line that these do not."""
+COUNTING, COUNTED = "tests/test_cost.py", "walk"
+"""Tests that trace what they count, so that no survey sees it, and the module that they count."""
 WARM = (
     *("anyio._backends._asyncio", "anyio._backends._trio", "anyio.pytest_plugin", "attrs"),
     *("anyio.from_thread", "anyio.to_thread", "anyio.streams.memory", "coverage", "email.message"),
@@ -55,6 +66,8 @@ WARM = (
 """What every trial would import again."""
 FIRST = 15
 """How many tests a mutant is tried with before all the others are collected."""
+MOST = 500
+"""How many tests a mutant is tried with at all, as different ones as there are."""
 ENOUGH = 95.0
 """Per cent of the mutants that have to be killed."""
 HERE = Path(__file__).parent
@@ -78,7 +91,13 @@ class Suite:
     """The tests, and the order in which to try them on a mutant."""
 
     def __init__(self, tests: Iterable[Known]) -> None:
-        self.all = sorted(tests, key=lambda test: test.seconds)
+        numbers: Counter[str] = Counter()
+        numbered = []
+        for test in tests:
+            numbers[function := test.name.partition("[")[0]] += 1
+            numbered.append((numbers[function], test.seconds, test))
+        # What is alike but for its parameters mostly kills alike: one of each, then another one.
+        self.all = [test for _, _, test in sorted(numbered, key=lambda one: one[:2])]
         self._killers: deque[str] = deque(maxlen=300)
 
     def killed_by(self, name: str) -> None:
@@ -89,17 +108,17 @@ class Suite:
 
     def of(self, mutant: Mutant) -> list[Known]:
         """Give the tests that run the mutant's statement, or at least its surroundings."""
-        running = [
-            (test, test.lines[mutant.module]) for test in self.all if mutant.module in test.lines
-        ]
+        running = [(test, test.lines.get(mutant.module, ())) for test in self.all]
         for lines in (mutant.lines, mutant.body):
             chosen = [test for test, ran in running if not lines.isdisjoint(ran)]
             if chosen:
                 break
         else:
-            chosen = [test for test, _ in running]
+            chosen = [test for test, ran in running if ran]
+        if mutant.module == COUNTED:
+            chosen += [test for test in self.all if test.name.startswith(COUNTING)]
         rank = {name: rank for rank, name in enumerate(self._killers)}
-        return sorted(chosen, key=lambda test: rank.get(test.name, len(rank)))
+        return sorted(chosen, key=lambda test: rank.get(test.name, len(rank)))[:MOST]
 
 
 class Trial:
@@ -252,6 +271,7 @@ def main() -> int:
         help="try only what no test has killed yet, whatever changed",
     )
     options = parser.parse_args()
+    sys.dont_write_bytecode, sys.pycache_prefix = False, str(WORK / "bytecode")
     for name in WARM:
         importlib.import_module(name)
     record = Record(again=options.again)

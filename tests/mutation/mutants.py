@@ -124,13 +124,17 @@ def find_mutants(path: Path) -> list[Mutant]:
     return made
 
 
-class _Affirmed(ast.NodeTransformer):
-    """Takes out ``not not``, of which the operators make many."""
+class _Plain(ast.NodeTransformer):
+    """Says plainly what the operators say in several ways: ``not not x``, ``~1`` for -2."""
 
     def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
         match self.generic_visit(node):
             case ast.UnaryOp(op=ast.Not(), operand=ast.UnaryOp(op=ast.Not(), operand=inner)):
                 return inner
+            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int(number))):
+                return ast.Constant(-number)
+            case ast.UnaryOp(op=ast.Invert(), operand=ast.Constant(value=int(number))):
+                return ast.Constant(~number)
             case visited:
                 return visited
 
@@ -138,7 +142,7 @@ class _Affirmed(ast.NodeTransformer):
 def _meaning(source: str) -> str:
     """Give what tells one source from another, whatever their layout; nothing for what is none."""
     try:
-        return ast.dump(_Affirmed().visit(ast.parse(source)))
+        return ast.dump(_Plain().visit(ast.parse(source)))
     except SyntaxError:
         return ""
 

@@ -38,6 +38,7 @@ OPTIONS = [
     "-qq",
     "--exitfirst",
     "--tb=no",
+    "--assert=plain",  # nobody reads what an assertion says
     "--rootdir",
     str(ROOT),
     *("-p", "no:faulthandler"),
