@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +21,7 @@ from .benchmarks.subjects import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
 
 pytestmark = pytest.mark.anyio
 
@@ -68,6 +70,47 @@ async def test_a_further_subscriber_costs_little_more_than_in_a_bare_loop(
     (ours, bare), (ours_then, bare_then) = await costs(10), await costs(11)
     assert bare < bare_then
     assert ours_then - ours <= bare_then - bare + FURTHER[variant.name]
+
+
+@pytest.mark.parametrize(("flavour", "is_async"), WAYS)
+@pytest.mark.parametrize("variant", VARIANTS, ids=[one.name for one in VARIANTS])
+@pytest.mark.parametrize("events", [None, "event"])
+async def test_an_ordinary_call_enters_nothing_of_ours_but_itself(
+    flavour: str, is_async: bool, variant: Any, events: str | None
+) -> None:
+    callbacks = make_callbacks(2, variant, is_async=is_async)
+    chain = make_chain(flavour, callbacks, events=events)
+    entered: list[str] = []
+
+    def note(frame: FrameType, what: str, _: object) -> None:
+        if what == "call" and frame.f_globals.get("__package__") == "tocsin":
+            entered.append(frame.f_code.co_name)
+
+    for _ in range(3):  # the first ones make the lists
+        entered.clear()
+        before = sys.getprofile()
+        sys.setprofile(note)
+        try:
+            answer = chain.call("event", None)
+            if flavour in ASYNC:
+                await answer
+        finally:
+            sys.setprofile(before)
+    assert entered == ["call"]
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+async def test_an_event_is_not_looked_at_where_nobody_names_one(flavour: str) -> None:
+    class Private:
+        __hash__ = None  # type: ignore[assignment]
+
+        def __eq__(self, other: object) -> bool:
+            raise AssertionError
+
+    chain = make_chain(flavour, make_callbacks(1))
+    for _ in range(3):
+        answer = chain.call(Private(), None)
+        assert (await answer if flavour in ASYNC else answer) == 0
 
 
 async def test_a_count_is_exact_and_grows_with_each_instruction() -> None:

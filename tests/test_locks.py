@@ -375,6 +375,24 @@ async def test_who_queues_before_an_impatient_writer_does_not_pass() -> None:
 
 
 @pytest.mark.usefixtures("endless_patience")
+async def test_the_end_of_a_walk_of_sync_callbacks_wakes_the_writer_behind_it() -> None:
+    traffic = Traffic()
+    traffic.gates = {"slow": anyio.Event()}
+    await traffic.chain.register(traffic.callback, events="slow")
+    await traffic.chain.register(lambda event, data: traffic.log.append(event), events="quick")
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            for step in ("slow", "w1", "quick", "w2"):
+                if step[0] == "w":
+                    group.start_soon(traffic.write, step)
+                else:
+                    group.start_soon(traffic.chain.call, step, None)
+                await anyio.wait_all_tasks_blocked()
+            traffic.gates["slow"].set()
+    assert traffic.log == ["slow", "w1", "quick", "w2"]
+
+
+@pytest.mark.usefixtures("endless_patience")
 async def test_d12_a_call_cancelled_while_it_queues_leaves_the_queue() -> None:
     traffic = await Traffic().open()
     traffic.gates = {"r1": anyio.Event()}

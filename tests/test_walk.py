@@ -10,6 +10,7 @@ import pytest
 
 from tocsin import (
     NOTIFY_BAD,
+    NOTIFY_OK,
     AsyncCallbackError,
     InvalidResultError,
     NotifierBlock,
@@ -43,6 +44,36 @@ async def test_nothing_but_the_call_stands_between_the_caller_and_what_a_callbac
         frame.name for frame in caught.traceback if frame.frame.f_globals["__package__"] == "tocsin"
     ]
     assert set(ours) <= {"call", "acall"}
+
+
+class Meddler:
+    """An event that equals ``"x"``, and does something when it is hashed."""
+
+    def __init__(self, does: Callable[[], None]) -> None:
+        self.does: Callable[[], None] | None = does
+
+    def __eq__(self, other: object) -> bool:
+        return other == "x"
+
+    def __hash__(self) -> int:
+        if self.does is not None:
+            does, self.does = self.does, None
+            does()
+        return hash("x")
+
+
+@every_way
+@pytest.mark.parametrize("place", [0, 1, 2])
+async def test_d3_who_is_removed_while_the_event_is_looked_at_is_skipped_and_nobody_else(
+    flavour: type[Any], colour: str, walk: str, place: int
+) -> None:
+    rig = Rig(flavour, colour=colour, walk=walk)
+    blocks = [await rig.add(name, NOTIFY_OK, events="x") for name in "abc"]
+    await rig.call("x", None)
+    rig.drain()
+    event = Meddler(lambda: rig.chain.unregister_nosync(blocks[place]))
+    assert await rig.call(event, None) == NOTIFY_OK
+    assert rig.drain() == [name for name in "abc" if name != "abc"[place]]
 
 
 # D16: the same callback in several blocks; which of them is it?

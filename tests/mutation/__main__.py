@@ -98,6 +98,7 @@ class Suite:
             numbered.append((numbers[function], test.seconds, test))
         # What is alike but for its parameters mostly kills alike: one of each, then another one.
         self.all = [test for _, _, test in sorted(numbered, key=lambda one: one[:2])]
+        self._counting = [test for test in self.all if test.name.startswith(COUNTING)]
         self._killers: deque[str] = deque(maxlen=300)
 
     def killed_by(self, name: str) -> None:
@@ -115,10 +116,9 @@ class Suite:
                 break
         else:
             chosen = [test for test, ran in running if ran]
-        if mutant.module == COUNTED:
-            chosen += [test for test in self.all if test.name.startswith(COUNTING)]
         rank = {name: rank for rank, name in enumerate(self._killers)}
-        return sorted(chosen, key=lambda test: rank.get(test.name, len(rank)))[:MOST]
+        chosen.sort(key=lambda test: rank.get(test.name, len(rank)))
+        return [*chosen[:MOST], *(self._counting if mutant.module == COUNTED else ())]
 
 
 class Trial:
