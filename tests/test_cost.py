@@ -11,6 +11,7 @@ from .benchmarks.instructions import instructions_of
 from .benchmarks.measure import Candidate, make_run
 from .benchmarks.subjects import (
     FLAVOURS,
+    NONE,
     VARIANTS,
     make_bare,
     make_bare_async,
@@ -70,6 +71,19 @@ async def test_a_further_subscriber_costs_little_more_than_in_a_bare_loop(
     (ours, bare), (ours_then, bare_then) = await costs(10), await costs(11)
     assert bare < bare_then
     assert ours_then - ours <= bare_then - bare + FURTHER[variant.name]
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize("variant", VARIANTS, ids=[one.name for one in VARIANTS])
+async def test_among_both_colours_an_answer_costs_no_more_than_elsewhere(
+    variant: Any, is_async: bool
+) -> None:
+    async def cost_of(answer: Any) -> float:
+        others = [*make_callbacks(5), *make_callbacks(5, is_async=True)]
+        further = make_callbacks(10, answer, is_async=is_async)
+        return await cost_of_call(make_chain("SRCU", [*others, *further]))
+
+    assert await cost_of(variant) - await cost_of(NONE) <= 10 * FURTHER[variant.name]
 
 
 @pytest.mark.parametrize(("flavour", "is_async"), WAYS)

@@ -12,9 +12,11 @@ from tocsin import (
     NOTIFY_BAD,
     NOTIFY_OK,
     AsyncCallbackError,
+    BlockingChain,
     InvalidResultError,
     NotifierBlock,
     RawChain,
+    SrcuChain,
     VetoError,
 )
 from tocsin.view import Snapshot
@@ -32,6 +34,14 @@ class BoomError(Exception):
     pass
 
 
+def nothing(event: Any, data: Any) -> None:
+    pass
+
+
+async def anothing(event: Any, data: Any) -> None:
+    pass
+
+
 @every_way
 async def test_nothing_but_the_call_stands_between_the_caller_and_what_a_callback_raises(
     flavour: type[Any], colour: str, walk: str
@@ -44,6 +54,20 @@ async def test_nothing_but_the_call_stands_between_the_caller_and_what_a_callbac
         frame.name for frame in caught.traceback if frame.frame.f_globals["__package__"] == "tocsin"
     ]
     assert set(ours) <= {"call", "acall"}
+
+
+@pytest.mark.parametrize("flavour", [BlockingChain, SrcuChain])
+@pytest.mark.parametrize("colour", ["sync", "async"])
+@pytest.mark.parametrize("result", [1.0, 0.0, -1.0, "", object()], ids=str)
+async def test_d4_holds_among_callbacks_of_both_colours(
+    flavour: type[Any], colour: str, result: Any
+) -> None:
+    rig = Rig(flavour, colour=colour)
+    await rig.chain.register(nothing if colour == "async" else anothing)
+    await rig.add("culprit", result)
+    await rig.chain.register(nothing if colour == "async" else anothing)
+    with pytest.raises(InvalidResultError, match="culprit"):
+        await rig.call(1, None)
 
 
 class Meddler:
