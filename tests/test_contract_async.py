@@ -79,6 +79,24 @@ async def test_d11_one_checkpoint_in_checkpoint_every_calls(
 
 
 @every_async
+async def test_d11_the_checkpoints_are_exactly_that_far_from_each_other(
+    flavour: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain = flavour("chain", checkpoint_every=4)
+    calls: list[str] = []
+
+    async def note() -> None:
+        calls.append("checkpoint")
+
+    monkeypatch.setattr(anyio.lowlevel, "checkpoint", note)
+    for _ in range(9):
+        await chain.call(1, None)
+        calls.append("call")
+    budget = ["checkpoint", *["call"] * 4]
+    assert calls == [*budget, *budget, "checkpoint", "call"]
+
+
+@every_async
 @pytest.mark.parametrize(
     "member",
     [
@@ -1017,3 +1035,19 @@ async def test_a_scope_closed_in_an_acall_of_its_own_would_wait_for_itself() -> 
     scope.register_nowait(chain, close)
     await chain.acall(1, None)
     assert chain.is_empty
+
+
+@every_async
+async def test_statistics_count_a_walk_that_waits_and_the_one_that_asks(flavour: Any) -> None:
+    chain, held = flavour("chain"), Held()
+    counted: list[int] = []
+    await chain.register(held, events="slow")
+    await chain.register(
+        lambda event, data: counted.append(chain.statistics().walks_running), events="quick"
+    )
+    async with anyio.create_task_group() as group:
+        group.start_soon(chain.call, "slow", None)
+        await held.entered.wait()
+        await chain.call("quick", None)
+        held.release.set()
+    assert counted == [2]

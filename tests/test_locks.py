@@ -393,6 +393,24 @@ async def test_the_end_of_a_walk_of_sync_callbacks_wakes_the_writer_behind_it() 
 
 
 @pytest.mark.usefixtures("endless_patience")
+async def test_a_writer_and_who_synchronizes_may_wait_for_one_walk() -> None:
+    traffic = await Traffic().open()
+    traffic.gates = {"r": anyio.Event()}
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            group.start_soon(traffic.chain.call, "r", None)
+            await anyio.wait_all_tasks_blocked()
+            group.start_soon(traffic.chain.synchronize)
+            await anyio.wait_all_tasks_blocked()
+            group.start_soon(traffic.write, "w")
+            await anyio.wait_all_tasks_blocked()
+            assert traffic.chain.statistics().writers_waiting == 2
+            traffic.gates["r"].set()
+    assert traffic.log == ["r", "w"]
+    assert traffic.chain.statistics().writers_waiting == 0
+
+
+@pytest.mark.usefixtures("endless_patience")
 async def test_d12_a_call_cancelled_while_it_queues_leaves_the_queue() -> None:
     traffic = await Traffic().open()
     traffic.gates = {"r1": anyio.Event()}
