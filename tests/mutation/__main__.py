@@ -1,9 +1,8 @@
 """``make mutants``: which changes of the walk, the locks and the filter does no test notice?
 
-Each test is run once to see which lines it runs. A mutant is tried with tests that run its
-statement: those first that killed others lately, then as different ones as there are, up to a
-number. What has been found is kept in ``build/mutants`` until the package or its tests change, so
-that a run can be broken off and taken up again.
+Each test is run once to see which lines it runs. A mutant is tried with the tests that run its
+statement, those first that killed others lately. What has been found is kept in ``build/mutants``
+until the package or its tests change, so that a run can be broken off and taken up again.
 """
 
 from __future__ import annotations
@@ -16,9 +15,10 @@ import platform
 import signal
 import sys
 import time
+import tomllib
 from collections import Counter, deque
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -31,48 +31,12 @@ from .trials import ROOT, SOURCE, Known, fork, run, survey
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-MODULES = (
-    *("walk", "careful", "careful_calls", "bands"),
-    *("locks", "guards", "waits", "pacing"),
-    *("filters", "admission"),
-)
-"""The walk, the locks and the filter."""
-FILES = tuple(
-    f"tests/test_{name}.py"
-    for name in (
-        *("ancestry", "concurrent", "conformance", "contract_async", "contract_dispatch"),
-        *(
-            "contract_registration",
-            "contract_robust",
-            "core",
-            "cost",
-            "deadlock",
-            "filters",
-            "locks",
-        ),
-        *("loops", "observer", "replay", "report", "scopes", "snapshots", "streams"),
-        *("sync_walks", "threads", "walk"),
-    )
-)
-"""The tests that may kill: those of the other modules run no line that these do not."""
-COUNTING, COUNTED = "tests/test_cost.py", "walk"
-"""Tests that trace what they count, so that no survey sees it, and the module that they count."""
-WARM = (
-    *("anyio._backends._asyncio", "anyio._backends._trio", "anyio.pytest_plugin", "attrs"),
-    *("anyio.from_thread", "anyio.to_thread", "anyio.streams.memory", "coverage", "email.message"),
-    *("hypothesis", "hypothesis.stateful", "hypothesis.strategies", "importlib.metadata"),
-    *("multiprocessing", "structlog", "structlog.testing", "trio", "trio.testing", "unittest.mock"),
-)
-"""What every trial would import again."""
-FIRST = 15
-"""How many tests a mutant is tried with before all the others are collected."""
-MOST = 500
-"""How many tests a mutant is tried with at all, as different ones as there are."""
-ENOUGH = 95.0
-"""Per cent of the mutants that have to be killed."""
 HERE = Path(__file__).parent
+CONFIG = tomllib.loads((HERE / "config.toml").read_text(encoding="utf-8"))
+FILES = [f"tests/test_{name}.py" for name in CONFIG["tests"]]
+COUNTING = f"tests/test_{CONFIG['counting']}.py"
 WORK = ROOT / "build" / "mutants"
-SURVIVORS = HERE / ("survivors.txt")
+SURVIVORS = HERE / "survivors.txt"
 """The mutants that are known to survive; ``docs/explanation/mutation.md`` says why each does."""
 
 
@@ -118,7 +82,9 @@ class Suite:
             chosen = [test for test, ran in running if ran]
         rank = {name: rank for rank, name in enumerate(self._killers)}
         chosen.sort(key=lambda test: rank.get(test.name, len(rank)))
-        return [*chosen[:MOST], *(self._counting if mutant.module == COUNTED else ())]
+        if mutant.key in known_survivors():
+            del chosen[CONFIG["most"] :]
+        return [*chosen, *(self._counting if mutant.module == CONFIG["counted"] else ())]
 
 
 class Trial:
@@ -127,7 +93,7 @@ class Trial:
     def __init__(self, mutant: Mutant, tests: Sequence[Known]) -> None:
         self.mutant = mutant
         self._started = time.monotonic()
-        self._left = [part for part in (tests[:FIRST], tests[FIRST:]) if part]
+        self._left = [part for part in (tests[: CONFIG["first"]], tests[CONFIG["first"] :]) if part]
 
     def start(self, told: Path) -> int:
         """Try the next tests in a child; give its id."""
@@ -186,7 +152,7 @@ def survey_all(workers: int) -> list[Known]:
     """Run the tests on the package as it is, and give what was found out about them."""
     told = [WORK / f"survey.{number}" for number in range(workers)]
     for number, path in enumerate(told):
-        fork(partial(survey, FILES[number::workers], MODULES), path)
+        fork(partial(survey, FILES[number::workers], CONFIG["modules"]), path)
     _succeed(workers)
     return [Known(*one) for path in told for one in read(path)]
 
@@ -212,22 +178,14 @@ class Record:
         WORK.mkdir(parents=True, exist_ok=True)
         self._path = WORK / "verdicts"
         state = _state()
-        found, *kept = read(self._path) if self._path.exists() else [""]
-        self.verdicts = {one[0]: Verdict(*one) for one in kept}
-        if found != state:
-            self._forget(keep_killed=again)
-        elif again:
-            self._forget(keep_killed=True)
+        found, *lines = read(self._path) if self._path.exists() else [""]
+        kept = [Verdict(*line) for line in lines] if again or found == state else []
+        if again:
+            kept = [one for one in kept if one.outcome != "survived"]
+        self.verdicts = {one.key: one for one in kept}
         with self._path.open("w", encoding="utf-8") as file:
-            for line in (state, *self.verdicts.values()):
+            for line in (state, *kept):
                 print(json.dumps(line), file=file)
-
-    def _forget(self, *, keep_killed: bool) -> None:
-        self.verdicts = {
-            key: one
-            for key, one in self.verdicts.items()
-            if keep_killed and one.outcome != "survived"
-        }
 
     def add(self, verdict: Verdict) -> None:
         self.verdicts[verdict.key] = verdict
@@ -235,10 +193,17 @@ class Record:
             print(json.dumps(verdict), file=file)
 
 
+@cache
+def known_survivors() -> frozenset[str]:
+    """Give the keys of the mutants that are known to survive."""
+    return frozenset(SURVIVORS.read_text(encoding="utf-8").splitlines())
+
+
 def _state() -> str:
     """Give what changes when the package or a test does."""
-    paths = sorted([*SOURCE.glob("*.py"), *(ROOT / "tests").glob("*.py"), *HERE.glob("*.py")])
-    return sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
+    folders = (SOURCE, ROOT / "tests", HERE)
+    paths = [HERE / "config.toml", *(one for folder in folders for one in folder.glob("*.py"))]
+    return sha256(b"".join(path.read_bytes() for path in sorted(paths))).hexdigest()
 
 
 def report(mutants: Sequence[Mutant], verdicts: Mapping[str, Verdict]) -> bool:
@@ -251,19 +216,21 @@ def report(mutants: Sequence[Mutant], verdicts: Mapping[str, Verdict]) -> bool:
         print(f"{module:<14}{len(found):>8}{killed:>8}{len(found) - killed:>10}{rate:>7.1f}%")
     counts = Counter(verdicts[one.key].outcome for one in mutants)
     print(", ".join(f"{number} {outcome}" for outcome, number in sorted(counts.items())))
-    known = set(SURVIVORS.read_text(encoding="utf-8").splitlines())
+    known = known_survivors()
     alive = {one.key for one in mutants if verdicts[one.key].outcome == "survived"}
     gone = {one for one in known if one.partition(":")[0] in {one.module for one in mutants}}
     for title, keys in (("not yet explained", alive - known), ("killed by now", gone - alive)):
         for key in sorted(keys):
             print(f"{title}: {key}")
-    return rate >= ENOUGH
+    return bool(rate >= CONFIG["enough"])
 
 
 def main() -> int:
     """Run the command; give its status."""
     parser = argparse.ArgumentParser(prog="make mutants", description=__doc__)
-    parser.add_argument("modules", nargs="*", default=MODULES, help="of the package; all of them")
+    parser.add_argument(
+        "modules", nargs="*", default=CONFIG["modules"], help="of the package; all of them"
+    )
     parser.add_argument("--workers", type=int, default=2, help="trials at a time (2)")
     parser.add_argument(
         "--again",
@@ -272,7 +239,7 @@ def main() -> int:
     )
     options = parser.parse_args()
     sys.dont_write_bytecode, sys.pycache_prefix = False, str(WORK / "bytecode")
-    for name in WARM:
+    for name in CONFIG["warm"]:
         importlib.import_module(name)
     record = Record(again=options.again)
     started = time.monotonic()
