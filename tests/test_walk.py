@@ -70,6 +70,20 @@ async def test_d4_holds_among_callbacks_of_both_colours(
         await rig.call(1, None)
 
 
+@pytest.mark.parametrize("flavour", [BlockingChain, SrcuChain])
+@pytest.mark.parametrize("colour", ["sync", "async"])
+@pytest.mark.parametrize("result", [None, True, False, NOTIFY_OK, 0x7FFF, 0x10000, 10**20])
+async def test_d4_any_int_is_a_result_among_callbacks_of_both_colours(
+    flavour: type[Any], colour: str, result: Any
+) -> None:
+    rig = Rig(flavour, colour=colour)
+    await rig.add("first", result)
+    await rig.chain.register(nothing if colour == "async" else anothing)
+    await rig.add("last", 7)
+    assert await rig.call(1, None) == 7
+    assert rig.drain() == ["first", "last"]
+
+
 class Meddler:
     """An event that equals ``"x"``, and does something when it is hashed."""
 
