@@ -79,21 +79,24 @@ async def test_d11_one_checkpoint_in_checkpoint_every_calls(
 
 
 @every_async
+@pytest.mark.parametrize(("options", "every"), [({"checkpoint_every": 4}, 4), ({}, 512)])
 async def test_d11_the_checkpoints_are_exactly_that_far_from_each_other(
-    flavour: Any, monkeypatch: pytest.MonkeyPatch
+    flavour: Any, options: Any, every: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chain = flavour("chain", checkpoint_every=4)
-    calls: list[str] = []
+    chain = flavour("chain", **options)
+    done: list[str] = []
 
     async def note() -> None:
-        calls.append("checkpoint")
+        done.append("checkpoint")
 
     monkeypatch.setattr(anyio.lowlevel, "checkpoint", note)
-    for _ in range(9):
+    for number in range(2 * every + 1):
         await chain.call(1, None)
-        calls.append("call")
-    budget = ["checkpoint", *["call"] * 4]
-    assert calls == [*budget, *budget, "checkpoint", "call"]
+        done.append("call")
+        if number % every == 1:
+            chain.unregister_nowait(chain.register_nowait(nothing))
+    budget = ["checkpoint", *["call"] * every]
+    assert done == [*budget, *budget, "checkpoint", "call"]
 
 
 @every_async
