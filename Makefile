@@ -30,7 +30,7 @@ RESULTS ?= build/benchmark$(VENV:.venv%=%).json
 # Pyright asks the first python on the PATH where packages are; its --verifytypes reads no other option.
 IN_VENV = PATH="$$(cd "$(BIN)" && pwd):$$PATH"
 
-.PHONY: demo test lint soak model schedules torture fuzz bench bench-compare bench-plots clean
+.PHONY: demo test lint soak model schedules torture mutants fuzz bench bench-compare bench-plots clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -72,6 +72,10 @@ fuzz: $(VENV)/.fuzzing
 model: $(STAMP)
 	TOCSIN_MODEL_PROGRAMS="$(PROGRAMS)" "$(BIN)/python" -m pytest tests/test_model.py $(ARGS)
 
+# ARGS=locks for one module, ARGS=--again for what survived last time. Taken up where it was broken off.
+mutants: $(VENV)/.mutating
+	"$(BIN)/python" -m tests.mutation $(ARGS)
+
 # ARGS="--only 'sync dispatch'" for less of it; --help tells more.
 bench: $(STAMP)
 	"$(BIN)/python" -m tests.benchmarks --json "$(RESULTS)" $(ARGS)
@@ -105,6 +109,10 @@ $(VENV)/.soaked: $(STAMP)
 
 $(VENV)/.fuzzing: $(STAMP)
 	"$(BIN)/python" -m pip install --quiet --editable ".[fuzz]"
+	@touch "$@"
+
+$(VENV)/.mutating: $(STAMP)
+	"$(BIN)/python" -m pip install --quiet --editable ".[mutation]"
 	@touch "$@"
 
 clean:

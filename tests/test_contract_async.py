@@ -79,6 +79,27 @@ async def test_d11_one_checkpoint_in_checkpoint_every_calls(
 
 
 @every_async
+@pytest.mark.parametrize(("options", "every"), [({"checkpoint_every": 4}, 4), ({}, 512)])
+async def test_d11_the_checkpoints_are_exactly_that_far_from_each_other(
+    flavour: Any, options: Any, every: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain = flavour("chain", **options)
+    done: list[str] = []
+
+    async def note() -> None:
+        done.append("checkpoint")
+
+    monkeypatch.setattr(anyio.lowlevel, "checkpoint", note)
+    for number in range(2 * every + 1):
+        await chain.call(1, None)
+        done.append("call")
+        if number % every == 1:
+            chain.unregister_nowait(chain.register_nowait(nothing))
+    budget = ["checkpoint", *["call"] * every]
+    assert done == [*budget, *budget, "checkpoint", "call"]
+
+
+@every_async
 @pytest.mark.parametrize(
     "member",
     [
@@ -1017,3 +1038,19 @@ async def test_a_scope_closed_in_an_acall_of_its_own_would_wait_for_itself() -> 
     scope.register_nowait(chain, close)
     await chain.acall(1, None)
     assert chain.is_empty
+
+
+@every_async
+async def test_statistics_count_a_walk_that_waits_and_the_one_that_asks(flavour: Any) -> None:
+    chain, held = flavour("chain"), Held()
+    counted: list[int] = []
+    await chain.register(held, events="slow")
+    await chain.register(
+        lambda event, data: counted.append(chain.statistics().walks_running), events="quick"
+    )
+    async with anyio.create_task_group() as group:
+        group.start_soon(chain.call, "slow", None)
+        await held.entered.wait()
+        await chain.call("quick", None)
+        held.release.set()
+    assert counted == [2]

@@ -22,6 +22,7 @@ from tocsin import (
     AtomicChain,
     InvalidResultError,
     NotifierBlock,
+    RawChain,
     VetoError,
     WouldDeadlockError,
     notifier_from_errno,
@@ -230,7 +231,19 @@ class Raising:
 @pytest.mark.parametrize("position", ["only", "first", "last"])
 @pytest.mark.parametrize(
     "result",
-    ["", "secret", {}, 1.5, 0.0, object(), MagicMock(), MagicMock(spec=int), Andable(), Raising()],
+    [
+        "",
+        "secret",
+        {},
+        1.5,
+        1.0,
+        0.0,
+        object(),
+        MagicMock(),
+        MagicMock(spec=int),
+        Andable(),
+        Raising(),
+    ],
     ids=lambda one: type(one).__name__ + str(one)[:6],
 )
 async def test_d4_what_is_no_int_is_an_error_that_names_the_block(
@@ -706,6 +719,34 @@ async def test_d14_holds_for_a_walk_that_was_looked_at_by_somebody_who_would_wai
         gc.enable()
 
 
+@pytest.mark.parametrize("flavour", ASYNC)
+@pytest.mark.parametrize("raised", [ValueError, KeyboardInterrupt])
+async def test_d14_holds_for_a_robust_walk_that_was_looked_at(flavour: Any, raised: Any) -> None:
+    class Failing(NotifierBlock[Any, Any, Any]):
+        def notifier_call(self, event: Any, data: Any) -> None:
+            raise raised
+
+    async def look(event: Any, data: Any) -> None:
+        with pytest.raises(WouldDeadlockError):
+            await chain.unregister(looking)
+
+    chain, failing = flavour("chain"), Failing()
+    looking = await chain.register(look)
+    await chain.register(failing)
+    gc.collect()
+    gc.disable()
+    try:
+        with suppress(ValueError, KeyboardInterrupt):
+            await chain.call_robust(1, 2, None)
+        await chain.unregister(failing)
+        await anyio.lowlevel.checkpoint()
+        reference = weakref.ref(failing)
+        del failing
+        assert reference() is None
+    finally:
+        gc.enable()
+
+
 def test_d14_holds_for_a_walk_that_was_looked_at_through_its_thread() -> None:
     class Failing(NotifierBlock[Any, Any, Any]):
         def notifier_call(self, event: Any, data: Any) -> None:
@@ -727,6 +768,23 @@ def test_d14_holds_for_a_walk_that_was_looked_at_through_its_thread() -> None:
 
 
 @every_way
+@pytest.mark.parametrize("number", [1, 2])
+async def test_d4_blocks_removed_at_the_end_leave_the_result_as_it_was(
+    rig: Rig, number: int
+) -> None:
+    def remove(event: Any, data: Any) -> int:
+        for block in rig.chain.blocks[1:]:
+            rig.chain.unregister_nosync(block)
+        return 7
+
+    await rig.add("remover", remove)
+    for _ in range(number):
+        await rig.add("removed", NOTIFY_OK)
+    assert await rig.call(1, None) == 7
+    assert rig.drain() == ["remover"]
+
+
+@every_way
 async def test_a_block_with_once_is_off_before_it_runs(rig: Rig) -> None:
     seen: list[Any] = []
     block: Any = await rig.add(
@@ -741,7 +799,7 @@ async def test_a_block_with_once_is_off_before_it_runs(rig: Rig) -> None:
 async def test_a_report_tells_what_each_callback_took(
     rig: Rig, call: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = 100.0
+    clock = 1.0  # less than what is taken
 
     def take(seconds: float) -> Any:
         def spend(event: Any, data: Any) -> None:
@@ -828,6 +886,31 @@ async def test_a_report_is_limited_by_the_number_of_callbacks_called(rig: Rig) -
         assert report.event == 4
         assert report.result == (NOTIFY_OK if called else NOTIFY_DONE)
         assert all(call.duration >= 0 for call in report.calls)
+
+
+@pytest.mark.parametrize("errors", ["collect", "isolate"])
+@every_way
+async def test_a_report_tells_what_a_failure_took(
+    flavour: Any, colour: str, walk: str, errors: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig, clock = Rig(flavour, colour=colour, walk=walk, errors=errors), 1.0
+
+    def fail(event: Any, data: Any) -> None:
+        nonlocal clock
+        clock += 2.5
+        raise VetoError(errno.EBUSY) if errors == "collect" else ValueError
+
+    monkeypatch.setattr("tocsin.careful.perf_counter", lambda: clock)
+    await rig.add("failing", fail)
+    report = await rig.call_report(1, None)
+    assert [one.duration for one in report.calls] == [2.5]
+
+
+async def test_a_report_is_limited_however_high_the_limit() -> None:
+    chain = RawChain[Any, Any]("chain")
+    for _ in range(302):
+        chain.register(lambda event, data: None)
+    assert chain.call_report(1, None, limit=300).nr_calls == 300
 
 
 @every_way

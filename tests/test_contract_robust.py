@@ -359,3 +359,22 @@ async def test_d10_an_exception_that_takes_no_note_is_rolled_back_as_any_other(
             await rig.call_robust(UP, DOWN, None)
         assert alone.value is failed
     assert rig.drain() == ["first:up", "second:up", "bad", "first:down", "second:down"]
+
+
+@every_way
+async def test_d10_a_veto_in_the_rollback_is_no_failure_whatever_it_says_it_equals(
+    rig: Rig,
+) -> None:
+    class AgreeableError(VetoError):
+        __hash__ = VetoError.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            return True
+
+    await agree(rig, "fails", ValueError())
+    await agree(rig, "vetoes", AgreeableError(errno.EBUSY))
+    await rig.add("culprit", KeyError("culprit"))
+    with pytest.raises(KeyError) as caught:
+        await rig.call_robust(UP, DOWN, None)
+    notes = [one for one in caught.value.__notes__ if one.startswith("in the rollback")]
+    assert [note.split()[3] for note in notes] == ["ValueError"]

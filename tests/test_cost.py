@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,6 +11,7 @@ from .benchmarks.instructions import instructions_of
 from .benchmarks.measure import Candidate, make_run
 from .benchmarks.subjects import (
     FLAVOURS,
+    NONE,
     VARIANTS,
     make_bare,
     make_bare_async,
@@ -20,6 +22,7 @@ from .benchmarks.subjects import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
 
 pytestmark = pytest.mark.anyio
 
@@ -68,6 +71,62 @@ async def test_a_further_subscriber_costs_little_more_than_in_a_bare_loop(
     (ours, bare), (ours_then, bare_then) = await costs(10), await costs(11)
     assert bare < bare_then
     assert ours_then - ours <= bare_then - bare + FURTHER[variant.name]
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize("variant", VARIANTS, ids=[one.name for one in VARIANTS])
+async def test_among_both_colours_an_answer_costs_no_more_than_elsewhere(
+    variant: Any, is_async: bool
+) -> None:
+    async def cost_of(answer: Any) -> float:
+        others = [*make_callbacks(5), *make_callbacks(5, is_async=True)]
+        further = make_callbacks(10, answer, is_async=is_async)
+        return await cost_of_call(make_chain("SRCU", [*others, *further]))
+
+    assert await cost_of(variant) - await cost_of(NONE) <= 10 * FURTHER[variant.name]
+
+
+@pytest.mark.parametrize(("flavour", "is_async"), WAYS)
+@pytest.mark.parametrize("variant", VARIANTS, ids=[one.name for one in VARIANTS])
+@pytest.mark.parametrize("events", [None, "event"])
+async def test_an_ordinary_call_enters_nothing_of_ours_but_itself(
+    flavour: str, is_async: bool, variant: Any, events: str | None
+) -> None:
+    callbacks = make_callbacks(2, variant, is_async=is_async)
+    chain = make_chain(flavour, callbacks, events=events)
+    entered: list[str] = []
+
+    def note(frame: FrameType, what: str, _: object) -> None:
+        if what == "call" and frame.f_globals.get("__package__") == "tocsin":
+            entered.append(frame.f_code.co_name)
+
+    for turn in range(6):
+        if turn == 3:  # also after a write, the budget not being used up
+            chain.unregister_nowait(chain.register_nowait(make_callbacks(1)[0], events="other"))
+        entered.clear()  # the first of three makes the lists
+        before = sys.getprofile()
+        sys.setprofile(note)
+        try:
+            answer = chain.call("event", None)
+            if flavour in ASYNC:
+                await answer
+        finally:
+            sys.setprofile(before)
+    assert entered == ["call"]
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+async def test_an_event_is_not_looked_at_where_nobody_names_one(flavour: str) -> None:
+    class Private:
+        __hash__ = None  # type: ignore[assignment]
+
+        def __eq__(self, other: object) -> bool:
+            raise AssertionError
+
+    chain = make_chain(flavour, make_callbacks(1))
+    for _ in range(3):
+        answer = chain.call(Private(), None)
+        assert (await answer if flavour in ASYNC else answer) == 0
 
 
 async def test_a_count_is_exact_and_grows_with_each_instruction() -> None:

@@ -173,6 +173,9 @@ def test_a_limit_is_an_int_from_0(make: Any) -> None:
 
 def test_a_surplus_entry_is_an_error_that_names_it() -> None:
     assert NameFilter(list("abca"), limit=3).names == ("a", "b", "c")
+    assert NameFilter(["a", "b"], limit=3).names == ("a", "b")
+    many = [f"a{number}" for number in range(300)]
+    assert NameFilter(many, limit=int("300")).names == tuple(many)
     with pytest.raises(FilterError, match=r"4 entries .* limit of 3; .* 'd'"):
         NameFilter(list("abcd"), limit=3)
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
 
 from tocsin import BlockingChain, WouldDeadlockError
 from tocsin.locks import GracePeriods, ReaderWriterLock
+from tocsin.view import Snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 pytestmark = pytest.mark.anyio
 
@@ -293,6 +297,137 @@ async def test_an_impatient_writer_lets_only_the_readers_behind_it_pass() -> Non
     assert readers.lock.waiting == 0
 
 
+class Impatience:
+    """In place of `anyio.move_on_after`: a time is over at once, until it is ``enough``."""
+
+    def __init__(self, enough: int, meanwhile: Callable[[], None]) -> None:
+        self.times: list[float] = []
+        self.enough = enough
+        self.meanwhile = meanwhile
+
+    def __call__(self, seconds: float) -> anyio.CancelScope:
+        self.times.append(seconds)
+        if len(self.times) < self.enough:
+            return anyio.CancelScope(deadline=-math.inf)
+        self.meanwhile()
+        return anyio.CancelScope()
+
+
+async def test_a_writers_patience_begins_with_50_ms_and_doubles(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    readers, log = Readers(), list[str]()
+    readers.count = 1
+
+    def leave() -> None:
+        readers.count = 0
+        readers.lock.wake()
+
+    monkeypatch.setattr(anyio, "move_on_after", patience := Impatience(5, leave))
+    await readers.write(log, "w")
+    assert patience.times == [0.05, 0.1, 0.2, 0.4, 0.8]
+    assert log == ["w"]
+
+
+async def test_a_writer_that_lost_patience_finds_out_that_the_last_walk_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    readers, log = Readers(), list[str]()
+    readers.count = 1
+
+    class Once(Impatience):
+        def __call__(self, seconds: float) -> anyio.CancelScope:
+            readers.count = 0  # and tells nobody
+            assert not self.times, "it waits again"
+            return super().__call__(seconds)
+
+    monkeypatch.setattr(anyio, "move_on_after", Once(2, readers.lock.wake))
+    await readers.write(log, "w")
+    assert log == ["w"]
+
+
+async def test_a_writer_finds_out_that_the_lock_is_free_by_the_time_it_queues(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    readers, log = Readers(), list[str]()
+    readers.count = 1
+    assert not readers.lock.acquire_write_nowait()
+    readers.count = 0
+    monkeypatch.setattr(anyio, "move_on_after", patience := Impatience(1, lambda: None))
+    await readers.write(log, "w")
+    assert log == ["w"]
+    assert patience.times == []
+
+
+async def test_who_queues_before_an_impatient_writer_does_not_pass() -> None:
+    readers, log = Readers(), list[str]()
+    readers.count = 1
+    async with anyio.create_task_group() as group:
+        for name in ("w1", "r1", "w2", "r2"):
+            work = readers.read if name[0] == "r" else readers.write
+            group.start_soon(work, log, name)
+            while readers.lock.waiting < int(name[1]) * 2 - (name[0] == "w"):
+                await anyio.lowlevel.checkpoint()
+        *_, second, _ = readers.lock._queue
+        readers.lock._let_readers_pass(second)
+        assert [one.is_writer for one in readers.lock._queue] == [True, False, True]
+        group.cancel_scope.cancel()
+
+
+@pytest.mark.usefixtures("endless_patience")
+async def test_the_end_of_a_walk_of_sync_callbacks_wakes_the_writer_behind_it() -> None:
+    traffic = Traffic()
+    traffic.gates = {"slow": anyio.Event()}
+    await traffic.chain.register(traffic.callback, events="slow")
+    await traffic.chain.register(lambda event, data: traffic.log.append(event), events="quick")
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            for step in ("slow", "w1", "quick", "w2"):
+                if step[0] == "w":
+                    group.start_soon(traffic.write, step)
+                else:
+                    group.start_soon(traffic.chain.call, step, None)
+                await anyio.wait_all_tasks_blocked()
+            traffic.gates["slow"].set()
+    assert traffic.log == ["slow", "w1", "quick", "w2"]
+
+
+@pytest.mark.usefixtures("endless_patience")
+async def test_a_writer_and_who_synchronizes_may_wait_for_one_walk() -> None:
+    traffic = await Traffic().open()
+    traffic.gates = {"r": anyio.Event()}
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            group.start_soon(traffic.chain.call, "r", None)
+            await anyio.wait_all_tasks_blocked()
+            group.start_soon(traffic.chain.synchronize)
+            await anyio.wait_all_tasks_blocked()
+            group.start_soon(traffic.write, "w")
+            await anyio.wait_all_tasks_blocked()
+            assert traffic.chain.statistics().writers_waiting == 2
+            traffic.gates["r"].set()
+    assert traffic.log == ["r", "w"]
+    assert traffic.chain.statistics().writers_waiting == 0
+
+
+@pytest.mark.usefixtures("endless_patience")
+async def test_d12_a_call_cancelled_while_it_queues_leaves_the_queue() -> None:
+    traffic = await Traffic().open()
+    traffic.gates = {"r1": anyio.Event()}
+    async with anyio.create_task_group() as group:
+        group.start_soon(traffic.chain.call, "r1", None)
+        await anyio.wait_all_tasks_blocked()
+        group.start_soon(traffic.write, "w1")
+        await anyio.wait_all_tasks_blocked()
+        async with anyio.create_task_group() as cancelled:
+            cancelled.start_soon(traffic.chain.call, "r2", None)
+            await anyio.wait_all_tasks_blocked()
+            cancelled.cancel_scope.cancel()
+        traffic.gates["r1"].set()
+    assert traffic.log == ["r1", "w1"]
+    traffic.chain.register_nowait(nothing)  # or it would wait for the one that is gone
+
+
 async def test_forgotten_waiters_do_not_come_back() -> None:
     readers, log = Readers(), list[str]()
     readers.count = 1
@@ -308,9 +443,36 @@ async def test_forgotten_waiters_do_not_come_back() -> None:
     assert readers.lock.acquire_write_nowait()
 
 
-async def test_a_forgotten_grace_period_ends_with_its_task() -> None:
-    from tocsin.view import Snapshot
+async def test_a_grace_period_says_when_somebody_waits_when_it_is_due_and_when_nobody_does() -> (
+    None
+):
+    heard: list[int] = []
+    snapshot, periods = Snapshot(), GracePeriods(lambda: heard.append(periods.waiting))
+    snapshot.readers = 1
+    async with anyio.create_task_group() as group:
+        group.start_soon(periods.wait, [snapshot])
+        await anyio.wait_all_tasks_blocked()
+        assert not periods.is_due()
+        snapshot.readers = 0
+        assert periods.is_due()
+        periods.wake()
+    assert heard == [1, 0]
+    assert not periods.is_due()
 
+
+async def test_forgetting_who_waits_says_that_nobody_does() -> None:
+    heard: list[int] = []
+    snapshot, periods = Snapshot(), GracePeriods(lambda: heard.append(periods.waiting))
+    snapshot.readers = 1
+    async with anyio.create_task_group() as group:
+        group.start_soon(periods.wait, [snapshot])
+        await anyio.wait_all_tasks_blocked()
+        periods.forget()
+        assert heard == [1, 0]
+        group.cancel_scope.cancel()
+
+
+async def test_a_forgotten_grace_period_ends_with_its_task() -> None:
     snapshot, periods = Snapshot(), GracePeriods(lambda: None)
     await periods.wait([snapshot])
     snapshot.readers = 1

@@ -16,6 +16,7 @@ import pytest
 
 from tocsin import AtomicChain, BlockingChain, Bus, RawChain, SrcuChain, WrongLoopError
 from tocsin.loops import LoopBinding, running_loop
+from tocsin.pacing import CHECKPOINT_EVERY
 
 from .flavours import ASYNC
 
@@ -242,10 +243,11 @@ def abandon(chain: Any, *works: Any) -> list[Any]:
 
 
 @every_async
+@pytest.mark.parametrize("waiting", ["unregister", "synchronize"])
 @pytest.mark.parametrize("used_before", [False, True])
 @every_backend
 def test_waiters_of_a_closed_loop_are_forgotten(
-    flavour: Any, used_before: bool, backend: str
+    flavour: Any, waiting: str, used_before: bool, backend: str
 ) -> None:
     """A loop that is closed with tasks pending must not leave the chain locked."""
     chain = flavour("chain")
@@ -257,14 +259,15 @@ def test_waiters_of_a_closed_loop_are_forgotten(
     block = chain.register_nowait(hang)
     works = [
         lambda: chain.call("hang", None),
-        lambda: chain.unregister(block),
+        lambda: chain.unregister(block) if waiting == "unregister" else chain.synchronize(),
         lambda: chain.call(2, None),
     ]
     tasks = abandon(chain, *works)
     assert chain.statistics().writers_waiting == 1
 
     async def use() -> None:
-        assert await chain.call(1, None) == 0
+        for _ in range(CHECKPOINT_EVERY):  # so that it has looked at its event loop
+            assert await chain.call(1, None) == 0
         chain.register_nowait(nothing) if not chain.statistics().walks_running else None
 
     if used_before and flavour is BlockingChain:
@@ -285,7 +288,7 @@ def test_an_abandoned_writer_that_ends_later_frees_nobody_elses_lock() -> None:
     async def hang(event: Any, data: Any) -> None:
         await asyncio.Event().wait()
 
-    tasks = abandon(chain, partial(chain.register, hang))
+    tasks = abandon(chain, partial(chain.register, hang), partial(chain.call, 2, None))
 
     async def main() -> None:
         inside, go = asyncio.Event(), asyncio.Event()

@@ -18,7 +18,9 @@ from tocsin import (
     AtomicChain,
     BlockingChain,
     InvalidResultError,
+    InvalidTypeError,
     NameFilter,
+    NotifierBlock,
     OrderConflictError,
     PriorityInUseError,
     RawChain,
@@ -223,6 +225,57 @@ async def test_leaving_only_replays_to_whom_it_admits(
     refusing = False
     await rig.set_filter(None)
     assert [block.name for block in rig.chain] == ["b"]
+
+
+@pytest.mark.parametrize("wrong", [("up",), ("up", "eth0", 1), ["up", "eth0"], "up"], ids=repr)
+async def test_a_replay_gives_pairs_and_nothing_else(wrong: Any) -> None:
+    chain = AtomicChain[Any, Any]("chain", replay=lambda: [wrong])
+    with pytest.raises(InvalidTypeError, match=rf"'chain': .* pairs .* {type(wrong).__name__}$"):
+        chain.register(lambda event, data: None)
+    assert chain.is_empty
+
+
+class Alike(NotifierBlock[Any, Any, Any]):
+    """A block that says it equals any other one."""
+
+    __hash__ = NotifierBlock.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+
+@every_flavour
+async def test_leaving_only_keeps_out_the_block_that_refused_and_none_that_equals_it(
+    flavour: Any,
+) -> None:
+    rig, refusing = make(flavour), False
+    for name, refuses in (("refuses", True), ("agrees", False)):
+        callback = rig.callback(
+            name, lambda *_, no=refuses: notifier_from_errno(-1) if no and refusing else None
+        )
+        await rig.register(Alike(callback))
+    with rig.chain.only():
+        refusing = True
+    assert [block.name for block in rig.chain] == ["agrees"]
+    assert [block.name for block in rig.chain.parked] == ["refuses"]
+
+
+@every_flavour
+async def test_leaving_only_leaves_a_filter_that_says_it_equals_all_others(flavour: Any) -> None:
+    class Nobody:
+        def __call__(self, block: Any) -> bool:
+            return False
+
+        def __eq__(self, other: object) -> bool:
+            return True
+
+        __hash__ = None  # type: ignore[assignment]
+
+    rig = make(flavour, state=[], filter=Nobody())
+    await rig.add("parked")
+    with rig.chain.only("parked"):
+        pass
+    assert [block.name for block in rig.chain.parked] == ["parked"]
 
 
 @pytest.mark.parametrize("flavour", ASYNC)

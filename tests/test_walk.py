@@ -10,10 +10,13 @@ import pytest
 
 from tocsin import (
     NOTIFY_BAD,
+    NOTIFY_OK,
     AsyncCallbackError,
+    BlockingChain,
     InvalidResultError,
     NotifierBlock,
     RawChain,
+    SrcuChain,
     VetoError,
 )
 from tocsin.view import Snapshot
@@ -29,6 +32,86 @@ every_way = pytest.mark.parametrize(("flavour", "colour", "walk"), WAYS, ids=WAY
 
 class BoomError(Exception):
     pass
+
+
+def nothing(event: Any, data: Any) -> None:
+    pass
+
+
+async def anothing(event: Any, data: Any) -> None:
+    pass
+
+
+@every_way
+async def test_nothing_but_the_call_stands_between_the_caller_and_what_a_callback_raises(
+    flavour: type[Any], colour: str, walk: str
+) -> None:
+    rig = Rig(flavour, colour=colour, walk=walk)
+    await rig.add("culprit", BoomError())
+    with pytest.raises(BoomError) as caught:
+        await rig.call(1, None)
+    ours = [
+        frame.name for frame in caught.traceback if frame.frame.f_globals["__package__"] == "tocsin"
+    ]
+    assert set(ours) <= {"call", "acall"}
+
+
+@pytest.mark.parametrize("flavour", [BlockingChain, SrcuChain])
+@pytest.mark.parametrize("colour", ["sync", "async"])
+@pytest.mark.parametrize("result", [1.0, 0.0, -1.0, "", object()], ids=str)
+async def test_d4_holds_among_callbacks_of_both_colours(
+    flavour: type[Any], colour: str, result: Any
+) -> None:
+    rig = Rig(flavour, colour=colour)
+    await rig.chain.register(nothing if colour == "async" else anothing)
+    await rig.add("culprit", result)
+    await rig.chain.register(nothing if colour == "async" else anothing)
+    with pytest.raises(InvalidResultError, match="culprit"):
+        await rig.call(1, None)
+
+
+@pytest.mark.parametrize("flavour", [BlockingChain, SrcuChain])
+@pytest.mark.parametrize("colour", ["sync", "async"])
+@pytest.mark.parametrize("result", [None, True, False, NOTIFY_OK, 0x7FFF, 0x10000, 10**20])
+async def test_d4_any_int_is_a_result_among_callbacks_of_both_colours(
+    flavour: type[Any], colour: str, result: Any
+) -> None:
+    rig = Rig(flavour, colour=colour)
+    await rig.add("first", result)
+    await rig.chain.register(nothing if colour == "async" else anothing)
+    await rig.add("last", 7)
+    assert await rig.call(1, None) == 7
+    assert rig.drain() == ["first", "last"]
+
+
+class Meddler:
+    """An event that equals ``"x"``, and does something when it is hashed."""
+
+    def __init__(self, does: Callable[[], None]) -> None:
+        self.does: Callable[[], None] | None = does
+
+    def __eq__(self, other: object) -> bool:
+        return other == "x"
+
+    def __hash__(self) -> int:
+        if self.does is not None:
+            does, self.does = self.does, None
+            does()
+        return hash("x")
+
+
+@every_way
+@pytest.mark.parametrize("place", [0, 1, 2])
+async def test_d3_who_is_removed_while_the_event_is_looked_at_is_skipped_and_nobody_else(
+    flavour: type[Any], colour: str, walk: str, place: int
+) -> None:
+    rig = Rig(flavour, colour=colour, walk=walk)
+    blocks = [await rig.add(name, NOTIFY_OK, events="x") for name in "abc"]
+    await rig.call("x", None)
+    rig.drain()
+    event = Meddler(lambda: rig.chain.unregister_nosync(blocks[place]))
+    assert await rig.call(event, None) == NOTIFY_OK
+    assert rig.drain() == [name for name in "abc" if name != "abc"[place]]
 
 
 # D16: the same callback in several blocks; which of them is it?

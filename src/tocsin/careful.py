@@ -45,6 +45,10 @@ PLAIN_INTS = frozenset((int, NotifyResult, bool))
 class Walk:
     """One careful walk over a snapshot, or over ``positions`` of it."""
 
+    position: int
+    _started: float
+    _duration: float
+
     def __init__(
         self,
         chain: Named,
@@ -63,7 +67,6 @@ class Walk:
         self.items = items
         self.event = event
         self.result: int = NOTIFY_DONE if result is None else result
-        self.position: int = -1
         self.calls: list[BlockCall] = []
         self.called: list[int] = []
         self.failures: list[Exception] = []
@@ -74,7 +77,6 @@ class Walk:
         self._positions = range(len(items)) if positions is None else positions
         self._defer = defer
         self._is_over = limit == 0
-        self._started = self._duration = 0.0
         self._watch: Watch | None = None
         if items.observers:
             self._watch = Watch.over(items.observers, chain, event, kind)
@@ -226,10 +228,9 @@ class Walk:
         """Take over how a band ended: with its first stop, else as its last block."""
         called = [part for part in parts if part.calls]
         for part in called:
-            self.calls += part.calls
             self.failures += part.failures
         stops = [part for part in called if part.stopped_by is not None]
-        for decisive in stops[:1] or called[-1:]:
+        for decisive in stops[:1] or called:  # the last of these counts
             self.result, self.stopped_by = decisive.result, decisive.stopped_by
 
     # The second pass of a robust call (D10).

@@ -163,17 +163,14 @@ class ReaderWriterLock:
 
     def _let_readers_pass(self, writer: _Waiter) -> None:
         """Admit the readers queued behind a writer that has lost patience."""
-        behind = list(self._queue)[self._queue.index(writer) + 1 :]
-        for waiter in behind:
+        for waiter in list(self._queue)[self._queue.index(writer) :]:
             if not waiter.is_writer and not self.writing:
                 self._queue.remove(waiter)
                 self._admit(waiter)
-        self._changed()
 
     def _join_queue(self, *, is_writer: bool) -> _Waiter:
         waiter = _Waiter(is_writer=is_writer)
         self._queue.append(waiter)
-        self._changed()
         return waiter
 
     def _leave_queue(self, waiter: _Waiter) -> None:

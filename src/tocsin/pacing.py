@@ -34,7 +34,7 @@ class Paced:
     if TYPE_CHECKING:
         _items: Snapshot
         _turns: repeat[Snapshot]
-        _budget: int  # what is left of it while the door is closed, else 0
+        _budget: int  # what is left of it while the door is closed, and no turns are, else 0
         _checkpoint_every: int
         _waiting: int
 
@@ -67,7 +67,7 @@ class Paced:
     def _open_door(self) -> None:
         """Give walks their turns again."""
         if self._budget:
-            self._give(length_hint(self._turns) + self._budget)
+            self._give(self._budget)
             self._budget = 0
 
     def _draw(self) -> bool:
