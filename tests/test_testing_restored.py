@@ -13,6 +13,7 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 
 from tocsin import (
+    NOTIFY_DONE,
     AlreadyRegisteredError,
     AtomicChain,
     BlockingChain,
@@ -21,6 +22,7 @@ from tocsin import (
     NameFilter,
     NotifierBlock,
     Observer,
+    RawChain,
     Scope,
     SrcuChain,
     loops,
@@ -158,6 +160,15 @@ async def test_events_and_async_callbacks_are_found_by_the_calls_afterwards(rig:
     for event in ("placed", "sent"):
         await rig.call(event, None)
     assert rig.drain() == ["added", "routed"]
+
+
+async def test_who_stays_inside_is_not_counted_twice(anyio_backend: str) -> None:
+    chain, slow = RawChain[int, None]("chain"), Rig(RawChain, colour="async").callback("slow")
+    block = chain.register(slow)
+    with registrations_restored(chain):
+        pass
+    chain.unregister(block)
+    assert chain.call(1, None) == NOTIFY_DONE
 
 
 # Walks under way.
@@ -516,6 +527,32 @@ def test_the_loop_of_the_chain_does_it_so_that_nothing_happens_at_the_same_time(
         with registrations_restored(chain):
             portal.call(chain.register, lambda event, data: None)
         assert edited_by == [portal.call(threading.get_ident)]
+
+
+@pytest.mark.parametrize("flavour", ASYNC)
+def test_the_loop_of_a_chain_takes_the_observers_of_a_bus_on_and_off(
+    flavour: Any, anyio_backend: str
+) -> None:
+    edited = list[tuple[str, int]]()
+
+    class Told(flavour):  # type: ignore[misc]
+        def _edit(self, *given: Any) -> Any:
+            edited.append((self.name, threading.get_ident()))
+            return super()._edit(*given)
+
+    bus, goes, stranger = Bus("bus"), Told("goes"), Told("stranger")
+    bus.observe(Watcher())
+    with start_blocking_portal(anyio_backend) as portal:
+        loop = portal.call(threading.get_ident)
+        for chain in (goes, stranger):
+            portal.call(chain.call, 1)  # now it belongs to that loop
+        portal.call(bus.add, goes)
+        with registrations_restored(bus):
+            portal.call(bus.remove, "goes")
+            portal.call(bus.add, stranger)
+            edited.clear()
+        assert {("stranger", loop), ("goes", loop)} == {*edited}
+        assert [*bus] == [goes]
 
 
 @pytest.mark.parametrize("flavour", ASYNC)

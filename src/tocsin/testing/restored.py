@@ -176,7 +176,7 @@ class _BusState:
         bus = self._bus
         for name, chain in tuple(bus._chains.items()):
             if self._chains.get(name) is not chain:
-                bus._discard(name)
+                in_its_thread(chain, partial(bus._discard, name))
         for name, chain in self._chains.items():
             if name not in bus._chains:
                 in_its_thread(chain, partial(bus._watch, chain))
