@@ -11,6 +11,7 @@ import anyio
 import anyio.to_thread
 import pytest
 from anyio.from_thread import start_blocking_portal
+from structlog.testing import capture_logs
 
 from tocsin import (
     NOTIFY_DONE,
@@ -272,6 +273,56 @@ async def test_a_layer_around_it_stays(rig: Rig) -> None:
             await rig.add("b")
         assert rig.chain.is_empty
     assert [block.name for block in rig.chain] == ["a"]
+
+
+async def test_a_layer_that_was_left_inside_stays_away(rig: Rig) -> None:
+    blocks = [await rig.add(name) for name in ("a", "b", "c")]
+    await rig.set_filter(~NameFilter(["c"]))
+    watcher = Watcher()
+    with ExitStack() as stack:
+        stack.enter_context(rig.chain.only("a"))
+        with registrations_restored(rig.chain):
+            stack.close()
+            await rig.unregister(blocks[1])
+            rig.chain.observe(watcher)
+    assert rig.chain.blocks == tuple(blocks[:2])
+    assert rig.chain.parked == (blocks[2],)
+    assert watcher.seen == [("registered", "b")]
+    assert rig.chain.unmatched_names == ()
+    await rig.add("later")
+    await rig.call(1, None)
+    assert rig.drain() == ["a", "b", "later"]
+
+
+async def test_whom_a_layer_around_it_leaves_out_stays_parked(rig: Rig) -> None:
+    await rig.add("a")
+    with ExitStack() as stack, rig.chain.only():
+        stack.enter_context(rig.chain.only("a"))
+        with registrations_restored(rig.chain):
+            stack.close()
+        assert rig.chain.is_empty
+    assert len(rig.chain) == 1
+
+
+async def test_a_filter_that_fails_leaves_parked_whom_a_layer_that_was_left_had_parked(
+    rig: Rig,
+) -> None:
+    fails = False
+
+    def admits(block: Any) -> bool:
+        if fails:
+            raise KeyError(block.name)
+        return True
+
+    await rig.set_filter(admits)
+    parked = await rig.add("a")
+    with ExitStack() as stack, capture_logs() as logs:
+        stack.enter_context(rig.chain.only())
+        with registrations_restored(rig.chain):
+            stack.close()
+            fails = True
+    assert rig.chain.parked == (parked,)
+    assert [entry["event"] for entry in logs] == ["a block stays parked: a filter failed"]
 
 
 @pytest.mark.parametrize("flavour", ASYNC)

@@ -14,6 +14,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tocsin import _log
+from tocsin.admission import Layer
 from tocsin.base import Chain
 from tocsin.bus import Bus
 from tocsin.errors import AlreadyRegisteredError, InvalidTypeError, ScopeClosedError
@@ -43,7 +45,8 @@ def registrations_restored(target: AnyChain | Bus) -> Generator[None]:
 
     A block that comes back hears no replay, has its former owner, if that scope is still open, may
     run again if it has ``once``, and leaves the chain that it has moved to. The stream of somebody
-    who has left it does not come back. Observers stay as they are, and are told.
+    who has left it does not come back, nor does a layer of `only` that was left inside: whom no
+    other layer leaves out is active. Observers stay as they are, and are told.
 
     Entering and leaving are sync, take effect at once, wait for no callback, and are legal in a
     callback and in any thread: of an async chain whose event loop runs in another thread it is that
@@ -127,19 +130,35 @@ class _ChainState:
         active, parked = draft.members, draft.parked
         was_active = {*map(id, active)}
         was_here = was_active | {*map(id, parked)}
-        stays = {id(place.block): place.is_active for place in kept}
+        draft.filters = _open_layers(self._filters)
+        places = [self._place_now(place, draft) for place in kept]
+        stays = {id(place.block): place.is_active for place in places}
         gone[:] = [block for block in active if not stays.get(id(block))]
         left[:] = [block for block in (*active, *parked) if id(block) not in stays]
         draft.members, draft.parked, draft.asking = [], [], []
         draft.awaiting = draft.routed = 0
-        draft.filters = self._filters
-        for block, sequence, _, is_active in kept:
+        for block, sequence, _, is_active in places:
             if id(block) not in was_here:
                 arm(block)
             if is_active and id(block) not in was_active:
                 block._nb_slot = make_slot(block, self._chain._take_off, draft.wrappers)
             block._nb_sequence = sequence
             (draft.add if is_active else draft.park)(block)
+
+    def _place_now(self, place: _Place, draft: Table) -> _Place:
+        """Give a block's place, which is active where it was parked for a layer left meanwhile."""
+        if place.is_active or len(draft.filters) == len(self._filters):
+            return place
+        try:
+            return place._replace(is_active=draft.admits(place.block))
+        except Exception as error:  # a filter that raises; as where a layer is left
+            _log.warn(
+                "a block stays parked: a filter failed",
+                chain=self._chain.name,
+                block=place.block.name,
+                error=error,
+            )
+            return place
 
     def _refuse_claimed(self, kept: list[_Place]) -> None:
         missing = [place.block for place in self._places if place not in kept]
@@ -151,6 +170,11 @@ class _ChainState:
                     chain=self._chain._me,
                     block=block,
                 )
+
+
+def _open_layers(filters: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Give filters without the layers of `only` that were left, which nobody would leave again."""
+    return tuple(one for one in filters if not (isinstance(one, Layer) and one.was_left))
 
 
 def _give_to(owner: Scope | None, block: AnyBlock) -> None:
