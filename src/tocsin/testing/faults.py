@@ -37,6 +37,7 @@ from tocsin.report import describe_event
 from tocsin.results import NotifyResult, notifier_from_errno
 from tocsin.slots import make_slot
 
+from .raising import check_class, fresh
 from .threads import in_its_thread
 
 if TYPE_CHECKING:
@@ -188,13 +189,11 @@ class _Row(NamedTuple):
 _SPENT = object()
 
 
-def _fail(outcome: object) -> int:
+def _fail(outcome: Any) -> int:
     """Give a result with the errno, or raise the exception."""
     if isinstance(outcome, int):
         return notifier_from_errno(outcome)
-    if isinstance(outcome, BaseException):
-        raise outcome.with_traceback(None)  # it may have been raised before
-    raise outcome  # type: ignore[misc] # pyright: ignore[reportGeneralTypeIssues]
+    raise fresh(outcome)
 
 
 def inject_errors(
@@ -301,7 +300,7 @@ def _checked(chain: Chain[Any, Any], event: object, outcome: object) -> Outcome:
     if isinstance(outcome, Delay | Cancel | BaseException):
         return outcome
     if isinstance(outcome, type) and issubclass(outcome, BaseException):
-        _check_class(outcome, at)
+        check_class(outcome, at)
         return outcome
     if not isinstance(outcome, int) or isinstance(outcome, bool | NotifyResult):
         raise InvalidTypeError(
@@ -312,16 +311,6 @@ def _checked(chain: Chain[Any, Any], event: object, outcome: object) -> Outcome:
     if clamped != outcome:
         _log.warn(f"{at} takes an errno from -{_MAX_ERRNO} to 0", given=outcome, used=clamped)
     return clamped
-
-
-def _check_class(kind: type[BaseException], at: str) -> None:
-    """Raise unless this class of exceptions can be raised as it is."""
-    try:
-        kind()
-    except Exception as error:
-        raise InvalidTypeError(
-            f"{at}: {kind.__name__} cannot be raised without arguments; give an instance"
-        ) from error
 
 
 def _check_block(chain: Chain[Any, Any], block: object, *, cancels: bool) -> None:
