@@ -377,6 +377,7 @@ def testing_kit(bus: Bus, chain: AnyChain, raw: RawChain[str, Device]) -> None:
             pass
     with Sequencer(timeout=None)(0):
         pass
+    assert_type(Sequencer().step, int)
 
 
 async def fixtures(
