@@ -591,6 +591,15 @@ async def test_an_errno_is_clamped_as_in_the_kernel_and_the_log_says_so(
     assert told == ([] if given == used else [(given, used, "warning")])
 
 
+def test_the_log_has_a_hint_for_an_errno_without_its_sign() -> None:
+    chain = AtomicChain[str, Any]("chain")
+    with capture_logs() as logs:
+        for given in (errno.EBUSY, 4095, 4096, -4096):
+            inject_errors(chain, {"event": given})
+    hints = [entry["event"].partition("did you mean ")[2] for entry in logs]
+    assert hints == ["-16?", "-4095?", "", ""]
+
+
 @pytest.mark.parametrize(
     ("outcome", "said"),
     [

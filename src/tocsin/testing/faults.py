@@ -309,7 +309,10 @@ def _checked(chain: Chain[Any, Any], event: object, outcome: object) -> Outcome:
         )
     clamped = max(-_MAX_ERRNO, min(0, outcome))
     if clamped != outcome:
-        _log.warn(f"{at} takes an errno from -{_MAX_ERRNO} to 0", given=outcome, used=clamped)
+        meant = f"; did you mean {-outcome}?" if 0 < outcome <= _MAX_ERRNO else ""
+        _log.warn(
+            f"{at} takes an errno from -{_MAX_ERRNO} to 0{meant}", given=outcome, used=clamped
+        )
     return clamped
 
 

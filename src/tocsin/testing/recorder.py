@@ -141,8 +141,8 @@ def assert_order(*steps: Step) -> None:
     """Fail unless the recorders in the pairs ``(recorder, event)`` heard just these, in this order.
 
     The recorders may be on one chain or on several; a message numbers those of one name, in the
-    order of the pairs. Raises `AssertionError`, and `InvalidTypeError` for what is no such pair. Sync;
-    legal anywhere.
+    order of the pairs. Raises `AssertionError`, and `InvalidTypeError` for what is no such pair.
+    Sync; legal anywhere.
     """
     __tracebackhide__ = True
     for step in steps:

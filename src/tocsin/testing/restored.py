@@ -51,9 +51,10 @@ def registrations_restored(target: AnyChain | Bus) -> Generator[None]:
     Entering and leaving are sync, take effect at once, wait for no callback, and are legal in a
     callback and in any thread: of an async chain whose event loop runs in another thread it is that
     loop which does it, and a `TimeoutError` is raised when that is blocked for ten seconds. Threads
-    that register should have ended when it is left. Raises `InvalidTypeError` for what is no chain
-    and no bus; `AlreadyRegisteredError` in the end, all else being as before, for a block which is
-    being registered at that moment.
+    and tasks that register should have ended when it is left: a `register` that waits for the lock
+    of a `BlockingChain` takes effect afterwards, and stays. Raises `InvalidTypeError` for what is
+    no chain and no bus; `AlreadyRegisteredError` in the end, all else being as before, for a block
+    which is being registered at that moment.
     """
     with ExitStack() as stack:
         if isinstance(target, Bus):
