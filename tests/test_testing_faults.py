@@ -664,6 +664,16 @@ def test_a_block_that_is_not_on_the_chain_is_refused() -> None:
         inject_errors(chain, {"event": -1}, block=block)
 
 
+async def test_a_block_that_has_gone_before_the_context_is_entered_is_refused(rig: Rig) -> None:
+    block = await rig.add("a")
+    faults = inject_errors(rig.chain, {"event": -1}, block=block)
+    await rig.unregister(block)
+    table = rig.chain._table
+    with pytest.raises(NotRegisteredError, match="'a' is not on chain 'chain'"), faults:
+        raise AssertionError
+    assert rig.chain._table is table
+
+
 async def test_a_cancellation_where_nothing_is_async_is_refused() -> None:
     chain = BlockingChain[str, Any]("mixed")
     block = await chain.register(lambda event, data: None, name="quick")

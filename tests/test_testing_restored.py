@@ -650,7 +650,7 @@ def test_an_event_loop_that_stands_still_in_another_thread_is_no_danger() -> Non
         loop.close()
 
 
-def test_a_blocked_event_loop_in_another_thread_is_an_error_and_nothing_happens_later(
+def test_a_blocked_event_loop_in_another_thread_is_an_error_and_restores_the_chain_later(
     monkeypatch: pytest.MonkeyPatch, anyio_backend: str
 ) -> None:
     rig, entered, go_on = Rig(BlockingChain), threading.Event(), threading.Event()
@@ -670,7 +670,63 @@ def test_a_blocked_event_loop_in_another_thread_is_an_error_and_nothing_happens_
             stack.close()
         go_on.set()
         called.result(30)
-        assert [one.name for one in rig.chain] == ["block"]
+        portal.call(anyio.wait_all_tasks_blocked)
+        assert rig.chain.is_empty
+
+
+def test_a_blocked_event_loop_is_an_error_and_nothing_begins_later(
+    monkeypatch: pytest.MonkeyPatch, anyio_backend: str
+) -> None:
+    rig, entered, go_on = Rig(SrcuChain), threading.Event(), threading.Event()
+
+    def block(event: Any, data: Any) -> None:
+        entered.set()
+        assert go_on.wait(30)
+
+    with start_blocking_portal(anyio_backend) as portal:
+        portal.call(rig.add, "block", block)
+        called = portal.start_task_soon(rig.call, 1, None)
+        assert entered.wait(30)
+        monkeypatch.setattr(threads, "PATIENCE", 0.01)
+        with pytest.raises(TimeoutError), inject_errors(rig.chain, {1: KeyError}):
+            raise AssertionError
+        go_on.set()
+        called.result(30)
+        assert portal.call(rig.call, 1, None) == NOTIFY_DONE
+
+
+def test_a_bus_is_restored_though_the_loop_of_one_chain_is_blocked(
+    monkeypatch: pytest.MonkeyPatch, anyio_backend: str
+) -> None:
+    bus, rig, watcher = Bus("bus"), Rig(SrcuChain), Watcher()
+    here, there = AtomicChain[Any, Any]("here"), rig.chain
+    entered, go_on = threading.Event(), threading.Event()
+
+    def block(event: Any, data: Any) -> None:
+        entered.set()
+        assert go_on.wait(30)
+
+    bus.add(here)
+    bus.observe(watcher)
+    with start_blocking_portal(anyio_backend) as portal:
+        stack = ExitStack()
+        stack.enter_context(registrations_restored(bus))
+        portal.call(bus.add, there)
+        bus.remove("here")
+        portal.call(rig.add, "block", block)
+        called = portal.start_task_soon(rig.call, 1, None)
+        assert entered.wait(30)
+        monkeypatch.setattr(threads, "PATIENCE", 0.01)
+        with pytest.raises(TimeoutError):
+            stack.close()
+        assert [*bus] == [here]
+        go_on.set()
+        called.result(30)
+        portal.call(anyio.wait_all_tasks_blocked)
+        watcher.seen.clear()
+        portal.call(rig.add, "later")
+        here.register(Recorder[Any, Any](name="seen"))
+    assert watcher.seen == [("registered", "seen")]
 
 
 def test_what_has_begun_when_patience_ends_is_waited_for(
@@ -699,6 +755,33 @@ def test_what_has_begun_when_patience_ends_is_waited_for(
         monkeypatch.setattr(threads, "soon", soon_and_begun)
         monkeypatch.setattr(Future, "cancel", cancel_in_vain)
         assert threads.in_its_thread(rig.chain, slow) == "done"
+
+
+def test_an_undoing_that_has_begun_when_patience_ends_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, anyio_backend: str
+) -> None:
+    rig, begun, go_on = Rig(SrcuChain), threading.Event(), threading.Event()
+    soon, running = loops.soon, Future.running
+
+    def soon_and_begun(loop: Any, call: Any) -> None:
+        soon(loop, call)
+        assert begun.wait(30)
+
+    def is_running(future: Any) -> bool:
+        go_on.set()
+        return running(future)
+
+    def slow() -> str:
+        begun.set()
+        assert go_on.wait(30)
+        return "done"
+
+    with start_blocking_portal(anyio_backend) as portal:
+        portal.call(rig.add, "a")
+        monkeypatch.setattr(threads, "PATIENCE", 0.0)
+        monkeypatch.setattr(threads, "soon", soon_and_begun)
+        monkeypatch.setattr(Future, "running", is_running)
+        assert threads.in_its_thread(rig.chain, slow, is_undo=True) == "done"
 
 
 def test_what_fails_in_the_event_loop_is_raised_where_it_was_asked_for(anyio_backend: str) -> None:

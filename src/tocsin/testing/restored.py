@@ -50,7 +50,8 @@ def registrations_restored(target: AnyChain | Bus) -> Generator[None]:
 
     Entering and leaving are sync, take effect at once, wait for no callback, and are legal in a
     callback and in any thread: of an async chain whose event loop runs in another thread it is that
-    loop which does it, and a `TimeoutError` is raised when that is blocked for ten seconds. Threads
+    loop which does it, and a `TimeoutError` is raised when that is blocked for ten seconds; if that
+    is so when it is left, the loop restores the chain as soon as it goes on. Threads
     and tasks that register should have ended when it is left: a `register` that waits for the lock
     of a `BlockingChain` takes effect afterwards, and stays. Raises `InvalidTypeError` for what is
     no chain and no bus; `AlreadyRegisteredError` in the end, all else being as before, for a block
@@ -97,7 +98,7 @@ class _ChainState:
         for place in self._places:
             if place.block.chain is not self._chain._me:
                 take_off(place.block)
-        in_its_thread(self._chain, self._put_back)
+        in_its_thread(self._chain, self._put_back, is_undo=True)
 
     def _put_back(self) -> None:
         chain, before = self._chain, self._chain._table
@@ -198,11 +199,15 @@ class _BusState:
 
     def restore(self) -> None:
         """Bring it all back."""
-        bus = self._bus
-        for name, chain in tuple(bus._chains.items()):
-            if self._chains.get(name) is not chain:
-                in_its_thread(chain, partial(bus._discard, name))
-        for name, chain in self._chains.items():
-            if name not in bus._chains:
-                in_its_thread(chain, partial(bus._watch, chain))
+        bus, before = self._bus, self._bus._chains
+        gone = [(name, one) for name, one in before.items() if self._chains.get(name) is not one]
+        back = [one for name, one in self._chains.items() if before.get(name) is not one]
         bus._chains, bus._owners, bus._filters = self._chains, self._owners, self._filters
+        with ExitStack() as stack:  # one whose loop is blocked must not keep the others from it
+            for chain in back:
+                watch = partial(bus._watch, chain)
+                stack.callback(in_its_thread, chain, watch, is_undo=True)
+            for name, chain in gone:
+                for _, watched in bus._watched:
+                    detach = watched.pop(name).detach
+                    stack.callback(in_its_thread, chain, detach, is_undo=True)
