@@ -591,6 +591,15 @@ async def test_an_errno_is_clamped_as_in_the_kernel_and_the_log_says_so(
     assert told == ([] if given == used else [(given, used, "warning")])
 
 
+def test_the_log_has_a_hint_for_an_errno_without_its_sign() -> None:
+    chain = AtomicChain[str, Any]("chain")
+    with capture_logs() as logs:
+        for given in (errno.EBUSY, 4095, 4096, -4096):
+            inject_errors(chain, {"event": given})
+    hints = [entry["event"].partition("did you mean ")[2] for entry in logs]
+    assert hints == ["-16?", "-4095?", "", ""]
+
+
 @pytest.mark.parametrize(
     ("outcome", "said"),
     [
@@ -653,6 +662,16 @@ def test_a_block_that_is_not_on_the_chain_is_refused() -> None:
     block = other.register(lambda event, data: None, name="stray")
     with pytest.raises(NotRegisteredError, match="'stray' is not on chain 'chain'; it is on 'oth"):
         inject_errors(chain, {"event": -1}, block=block)
+
+
+async def test_a_block_that_has_gone_before_the_context_is_entered_is_refused(rig: Rig) -> None:
+    block = await rig.add("a")
+    faults = inject_errors(rig.chain, {"event": -1}, block=block)
+    await rig.unregister(block)
+    table = rig.chain._table
+    with pytest.raises(NotRegisteredError, match="'a' is not on chain 'chain'"), faults:
+        raise AssertionError
+    assert rig.chain._table is table
 
 
 async def test_a_cancellation_where_nothing_is_async_is_refused() -> None:

@@ -150,11 +150,51 @@ async def test_of_a_list_each_call_has_one_answer_and_the_last_one_goes_on(rig: 
     assert results == [notifier_from_errno(-errno.EAGAIN), NOTIFY_STOP, 0, 1, 1, 1]
 
 
-@pytest.mark.parametrize("gives", ["stop", {}, [NOTIFY_OK, "stop"], object, 1.5])
+@pytest.mark.parametrize(
+    "gives",
+    [
+        "stop",
+        "",
+        b"stop",
+        bytearray(b"stop"),
+        memoryview(b"stop"),
+        {},
+        [NOTIFY_OK, "stop"],
+        object,
+        1.5,
+    ],
+)
 def test_what_is_no_answer_is_refused_without_being_shown(gives: Any) -> None:
     with pytest.raises(InvalidTypeError, match="a Recorder gives a result") as caught:
         Recorder(gives=gives)
     assert "stop" not in str(caught.value)
+
+
+class PickyError(Exception):
+    def __init__(self, what: object) -> None:
+        super().__init__(what)
+
+
+@pytest.mark.parametrize("gives", [PickyError, [None, PickyError]])
+def test_a_class_that_needs_arguments_is_refused(gives: Any) -> None:
+    with pytest.raises(InvalidTypeError, match="Recorder: PickyError cannot be raised without arg"):
+        Recorder(gives=gives)
+    with pytest.raises(PickyError):
+        Recorder(gives=PickyError("what"))("placed")
+
+
+def test_an_instance_that_is_raised_again_does_not_grow() -> None:
+    failure, lengths = KeyError("no"), set[int]()
+    recorder: Recorder[Any, Any] = Recorder(gives=failure)
+    for _ in range(3):
+        with pytest.raises(KeyError) as caught:
+            recorder("placed")
+        lengths.add(len(caught.traceback))
+    assert len(lengths) == 1
+
+
+def test_a_bare_negative_number_is_given_as_it_is() -> None:
+    assert Recorder[Any, Any](gives=-errno.EBUSY)("placed") == -errno.EBUSY
 
 
 def test_an_empty_list_of_answers_is_refused() -> None:
@@ -253,6 +293,16 @@ async def test_order_is_known_across_recorders_on_several_chains(rig: Rig) -> No
     with fails("call 1 was 'placed' to mails, not 'placed' to bills\n  heard:  'placed' to mails,"):
         assert_order((bills, "placed"), (mails, "placed"))
     assert_order((sent, "sent"))  # whom nobody names is not looked at
+
+
+def test_recorders_of_one_name_are_numbered_in_the_order_of_the_pairs() -> None:
+    first, other, second = heard(), heard("paid", name="bills"), heard("placed")
+    with fails(
+        "call 1 was 'paid' to bills, not 'placed' to mails #1\n"
+        "  heard:  'paid' to bills, 'placed' to mails #2\n"
+        "  wanted: 'placed' to mails #1, 'paid' to bills, 'placed' to mails #2"
+    ):
+        assert_order((first, "placed"), (other, "paid"), (second, "placed"))
 
 
 @pytest.mark.parametrize("wrong", ["placed", ("placed",), ("placed", heard()), (heard(), 1, 2)])

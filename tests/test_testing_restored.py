@@ -11,8 +11,10 @@ import anyio
 import anyio.to_thread
 import pytest
 from anyio.from_thread import start_blocking_portal
+from structlog.testing import capture_logs
 
 from tocsin import (
+    NOTIFY_DONE,
     AlreadyRegisteredError,
     AtomicChain,
     BlockingChain,
@@ -21,6 +23,7 @@ from tocsin import (
     NameFilter,
     NotifierBlock,
     Observer,
+    RawChain,
     Scope,
     SrcuChain,
     loops,
@@ -160,6 +163,15 @@ async def test_events_and_async_callbacks_are_found_by_the_calls_afterwards(rig:
     assert rig.drain() == ["added", "routed"]
 
 
+async def test_who_stays_inside_is_not_counted_twice(anyio_backend: str) -> None:
+    chain, slow = RawChain[int, None]("chain"), Rig(RawChain, colour="async").callback("slow")
+    block = chain.register(slow)
+    with registrations_restored(chain):
+        pass
+    chain.unregister(block)
+    assert chain.call(1, None) == NOTIFY_DONE
+
+
 # Walks under way.
 
 
@@ -261,6 +273,56 @@ async def test_a_layer_around_it_stays(rig: Rig) -> None:
             await rig.add("b")
         assert rig.chain.is_empty
     assert [block.name for block in rig.chain] == ["a"]
+
+
+async def test_a_layer_that_was_left_inside_stays_away(rig: Rig) -> None:
+    blocks = [await rig.add(name) for name in ("a", "b", "c")]
+    await rig.set_filter(~NameFilter(["c"]))
+    watcher = Watcher()
+    with ExitStack() as stack:
+        stack.enter_context(rig.chain.only("a"))
+        with registrations_restored(rig.chain):
+            stack.close()
+            await rig.unregister(blocks[1])
+            rig.chain.observe(watcher)
+    assert rig.chain.blocks == tuple(blocks[:2])
+    assert rig.chain.parked == (blocks[2],)
+    assert watcher.seen == [("registered", "b")]
+    assert rig.chain.unmatched_names == ()
+    await rig.add("later")
+    await rig.call(1, None)
+    assert rig.drain() == ["a", "b", "later"]
+
+
+async def test_whom_a_layer_around_it_leaves_out_stays_parked(rig: Rig) -> None:
+    await rig.add("a")
+    with ExitStack() as stack, rig.chain.only():
+        stack.enter_context(rig.chain.only("a"))
+        with registrations_restored(rig.chain):
+            stack.close()
+        assert rig.chain.is_empty
+    assert len(rig.chain) == 1
+
+
+async def test_a_filter_that_fails_leaves_parked_whom_a_layer_that_was_left_had_parked(
+    rig: Rig,
+) -> None:
+    fails = False
+
+    def admits(block: Any) -> bool:
+        if fails:
+            raise KeyError(block.name)
+        return True
+
+    await rig.set_filter(admits)
+    parked = await rig.add("a")
+    with ExitStack() as stack, capture_logs() as logs:
+        stack.enter_context(rig.chain.only())
+        with registrations_restored(rig.chain):
+            stack.close()
+            fails = True
+    assert rig.chain.parked == (parked,)
+    assert [entry["event"] for entry in logs] == ["a block stays parked: a filter failed"]
 
 
 @pytest.mark.parametrize("flavour", ASYNC)
@@ -519,6 +581,32 @@ def test_the_loop_of_the_chain_does_it_so_that_nothing_happens_at_the_same_time(
 
 
 @pytest.mark.parametrize("flavour", ASYNC)
+def test_the_loop_of_a_chain_takes_the_observers_of_a_bus_on_and_off(
+    flavour: Any, anyio_backend: str
+) -> None:
+    edited = list[tuple[str, int]]()
+
+    class Told(flavour):  # type: ignore[misc]
+        def _edit(self, *given: Any) -> Any:
+            edited.append((self.name, threading.get_ident()))
+            return super()._edit(*given)
+
+    bus, goes, stranger = Bus("bus"), Told("goes"), Told("stranger")
+    bus.observe(Watcher())
+    with start_blocking_portal(anyio_backend) as portal:
+        loop = portal.call(threading.get_ident)
+        for chain in (goes, stranger):
+            portal.call(chain.call, 1)  # now it belongs to that loop
+        portal.call(bus.add, goes)
+        with registrations_restored(bus):
+            portal.call(bus.remove, "goes")
+            portal.call(bus.add, stranger)
+            edited.clear()
+        assert {("stranger", loop), ("goes", loop)} == {*edited}
+        assert [*bus] == [goes]
+
+
+@pytest.mark.parametrize("flavour", ASYNC)
 def test_a_chain_whose_loop_has_ended_is_restored_at_once(flavour: Any, anyio_backend: str) -> None:
     rig = Rig(flavour)
     with start_blocking_portal(anyio_backend) as portal:
@@ -562,7 +650,7 @@ def test_an_event_loop_that_stands_still_in_another_thread_is_no_danger() -> Non
         loop.close()
 
 
-def test_a_blocked_event_loop_in_another_thread_is_an_error_and_nothing_happens_later(
+def test_a_blocked_event_loop_in_another_thread_is_an_error_and_restores_the_chain_later(
     monkeypatch: pytest.MonkeyPatch, anyio_backend: str
 ) -> None:
     rig, entered, go_on = Rig(BlockingChain), threading.Event(), threading.Event()
@@ -582,7 +670,63 @@ def test_a_blocked_event_loop_in_another_thread_is_an_error_and_nothing_happens_
             stack.close()
         go_on.set()
         called.result(30)
-        assert [one.name for one in rig.chain] == ["block"]
+        portal.call(anyio.wait_all_tasks_blocked)
+        assert rig.chain.is_empty
+
+
+def test_a_blocked_event_loop_is_an_error_and_nothing_begins_later(
+    monkeypatch: pytest.MonkeyPatch, anyio_backend: str
+) -> None:
+    rig, entered, go_on = Rig(SrcuChain), threading.Event(), threading.Event()
+
+    def block(event: Any, data: Any) -> None:
+        entered.set()
+        assert go_on.wait(30)
+
+    with start_blocking_portal(anyio_backend) as portal:
+        portal.call(rig.add, "block", block)
+        called = portal.start_task_soon(rig.call, 1, None)
+        assert entered.wait(30)
+        monkeypatch.setattr(threads, "PATIENCE", 0.01)
+        with pytest.raises(TimeoutError), inject_errors(rig.chain, {1: KeyError}):
+            raise AssertionError
+        go_on.set()
+        called.result(30)
+        assert portal.call(rig.call, 1, None) == NOTIFY_DONE
+
+
+def test_a_bus_is_restored_though_the_loop_of_one_chain_is_blocked(
+    monkeypatch: pytest.MonkeyPatch, anyio_backend: str
+) -> None:
+    bus, rig, watcher = Bus("bus"), Rig(SrcuChain), Watcher()
+    here, there = AtomicChain[Any, Any]("here"), rig.chain
+    entered, go_on = threading.Event(), threading.Event()
+
+    def block(event: Any, data: Any) -> None:
+        entered.set()
+        assert go_on.wait(30)
+
+    bus.add(here)
+    bus.observe(watcher)
+    with start_blocking_portal(anyio_backend) as portal:
+        stack = ExitStack()
+        stack.enter_context(registrations_restored(bus))
+        portal.call(bus.add, there)
+        bus.remove("here")
+        portal.call(rig.add, "block", block)
+        called = portal.start_task_soon(rig.call, 1, None)
+        assert entered.wait(30)
+        monkeypatch.setattr(threads, "PATIENCE", 0.01)
+        with pytest.raises(TimeoutError):
+            stack.close()
+        assert [*bus] == [here]
+        go_on.set()
+        called.result(30)
+        portal.call(anyio.wait_all_tasks_blocked)
+        watcher.seen.clear()
+        portal.call(rig.add, "later")
+        here.register(Recorder[Any, Any](name="seen"))
+    assert watcher.seen == [("registered", "seen")]
 
 
 def test_what_has_begun_when_patience_ends_is_waited_for(
@@ -611,6 +755,33 @@ def test_what_has_begun_when_patience_ends_is_waited_for(
         monkeypatch.setattr(threads, "soon", soon_and_begun)
         monkeypatch.setattr(Future, "cancel", cancel_in_vain)
         assert threads.in_its_thread(rig.chain, slow) == "done"
+
+
+def test_an_undoing_that_has_begun_when_patience_ends_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, anyio_backend: str
+) -> None:
+    rig, begun, go_on = Rig(SrcuChain), threading.Event(), threading.Event()
+    soon, running = loops.soon, Future.running
+
+    def soon_and_begun(loop: Any, call: Any) -> None:
+        soon(loop, call)
+        assert begun.wait(30)
+
+    def is_running(future: Any) -> bool:
+        go_on.set()
+        return running(future)
+
+    def slow() -> str:
+        begun.set()
+        assert go_on.wait(30)
+        return "done"
+
+    with start_blocking_portal(anyio_backend) as portal:
+        portal.call(rig.add, "a")
+        monkeypatch.setattr(threads, "PATIENCE", 0.0)
+        monkeypatch.setattr(threads, "soon", soon_and_begun)
+        monkeypatch.setattr(Future, "running", is_running)
+        assert threads.in_its_thread(rig.chain, slow, is_undo=True) == "done"
 
 
 def test_what_fails_in_the_event_loop_is_raised_where_it_was_asked_for(anyio_backend: str) -> None:

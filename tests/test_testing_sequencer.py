@@ -261,6 +261,40 @@ async def test_of_two_steps_given_up_the_earlier_one_is_to_blame(anyio_backend: 
     assert "step 1 was not reached" in str(caught.value)
 
 
+async def test_of_steps_given_up_in_one_moment_the_earlier_one_is_to_blame(
+    anyio_backend: str,
+) -> None:
+    many = [Sequencer() for _ in range(20)]  # in which order they are cancelled is a matter of luck
+
+    async def work(steps: Sequencer, step: int) -> None:
+        async with steps(step):
+            raise AssertionError
+
+    async with anyio.create_task_group() as group:
+        for steps in many:
+            group.start_soon(work, steps, 1)
+            group.start_soon(work, steps, 3)
+        await anyio.wait_all_tasks_blocked()
+        group.cancel_scope.cancel()
+    for steps in many:
+        with pytest.raises(SequenceBrokenError, match="step 1 was cancelled"), steps(2):
+            raise AssertionError
+        with steps(0):  # nobody is left to be woken
+            pass
+
+
+async def test_a_test_can_see_that_all_steps_were_left(anyio_backend: str) -> None:
+    steps = Sequencer()
+    assert steps.step == 0
+    with steps(0):
+        assert steps.step == 0
+    async with steps(1):
+        assert steps.step == 1
+    assert steps.step == 2
+    with pytest.raises(AttributeError):
+        steps.step = 0  # type: ignore[misc]
+
+
 async def test_a_step_that_is_cancelled_at_its_turn_is_given_up(anyio_backend: str) -> None:
     steps = Sequencer()
     async with anyio.create_task_group() as group:

@@ -29,11 +29,21 @@ if TYPE_CHECKING:
 
     from .block import AnyBlock
 
-__all__ = ["Admission", "UnheardError", "replace_base"]
+__all__ = ["Admission", "Layer", "UnheardError", "replace_base"]
 
 
 class UnheardError(Exception):
     """Somebody would be admitted who has not heard the replay: filter or blocks have changed."""
+
+
+class Layer(NameFilter):
+    """A layer of `only`, which knows that it was left: then it must not be put on again."""
+
+    __slots__ = ("was_left",)
+
+    def __init__(self, names: Iterable[str]) -> None:
+        super().__init__(names)
+        self.was_left: bool = False
 
 
 class Admission(Core[EventT, DataT]):
@@ -177,10 +187,10 @@ class Admission(Core[EventT, DataT]):
         that vetoes stays parked, with a warning. Raises `FilterError` for an invalid name,
         `WrongLoopError`. Legal inside a callback.
         """
-        return self._layer(NameFilter(names))
+        return self._layer(Layer(names))
 
     @contextmanager
-    def _layer(self, layer: NameFilter) -> Generator[None]:
+    def _layer(self, layer: Layer) -> Generator[None]:
         self._check_caller()
         self._refilter(lambda layers: (*layers, layer))
         try:
@@ -188,7 +198,9 @@ class Admission(Core[EventT, DataT]):
         finally:
             self._leave(layer)
 
-    def _leave(self, layer: NameFilter) -> None:
+    def _leave(self, layer: Layer) -> None:
+        layer.was_left = True
+
         def without(layers: tuple[Any, ...]) -> tuple[Any, ...]:
             return tuple(one for one in layers if one is not layer)
 

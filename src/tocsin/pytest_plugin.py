@@ -1,7 +1,8 @@
 """Fixtures for pytest, over `tocsin.testing`.
 
-Loaded into every run of pytest where Tocsin is installed, so it imports nothing before a fixture is
-used, is never autouse, and all its names begin with ``tocsin_``.
+Loaded into every run of pytest where Tocsin is installed, so before a fixture is used it imports no
+event loop, and nothing of `tocsin.testing`; it is never autouse, and all its names begin with
+``tocsin_``. The classes, which are for annotations, exist for type checkers only.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import Protocol, Unpack
 
     from .block import AnyBlock
@@ -29,6 +30,13 @@ if TYPE_CHECKING:
             self, *, gives: Answer | Sequence[Answer] = None, **options: Unpack[BlockOptions]
         ) -> Recorder[Any, Any]:
             """Make a recorder."""
+            ...
+
+    class RestoreRegistrations(Protocol):
+        """Has chains and buses restored after one test."""
+
+        def __call__(self, target: AnyChain | Bus) -> None:
+            """Have a chain or bus be, after the test, as it is now."""
             ...
 
     class InjectErrors(Protocol):
@@ -48,7 +56,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def tocsin_recorder() -> Iterator[MakeRecorder]:
-    """Make blocks that remember what they hear: ``tocsin_recorder(name="mails", gives=-1)``.
+    """Make blocks that remember what they hear: ``tocsin_recorder(gives=NOTIFY_BAD)``.
 
     Options as of `tocsin.testing.Recorder`. After the test they are off their chains.
     """
@@ -66,7 +74,7 @@ def tocsin_recorder() -> Iterator[MakeRecorder]:
 
 
 @pytest.fixture
-def tocsin_registrations_restored() -> Iterator[Callable[[AnyChain | Bus], None]]:
+def tocsin_registrations_restored() -> Iterator[RestoreRegistrations]:
     """Have a chain or bus be, after the test, as it is when this is called with it."""
     from .testing import registrations_restored
 

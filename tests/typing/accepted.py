@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
     from anyio import CancelScope
 
+    from tocsin.pytest_plugin import InjectErrors, MakeRecorder, RestoreRegistrations
+
 
 class Device:
     """Data of an event."""
@@ -375,6 +377,22 @@ def testing_kit(bus: Bus, chain: AnyChain, raw: RawChain[str, Device]) -> None:
             pass
     with Sequencer(timeout=None)(0):
         pass
+    assert_type(Sequencer().step, int)
+
+
+async def fixtures(
+    tocsin_recorder: MakeRecorder,
+    tocsin_registrations_restored: RestoreRegistrations,
+    tocsin_inject_errors: InjectErrors,
+    srcu: SrcuChain[str, Device],
+    bus: Bus,
+) -> None:
+    tocsin_registrations_restored(bus)
+    tocsin_registrations_restored(srcu)
+    heard = tocsin_recorder(events=["up"], gives=NOTIFY_OK)
+    await srcu.register(heard)
+    heard.assert_order("up")
+    assert_type(tocsin_inject_errors(srcu, {"up": -16}, times=1), Injection)
 
 
 def faults(chain: AnyChain, srcu: SrcuChain[str, Device], scope: CancelScope) -> None:

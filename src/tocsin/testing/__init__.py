@@ -1,6 +1,7 @@
 """For tests of code that uses chains: what was heard, undoing, failures, and the order of things.
 
     faults       `inject_errors`: callbacks that fail where a test wants them to
+    raising      exceptions that a test wants raised, often
     recorder     `Recorder`, `assert_order`: who was called, with what, in which order
     restored     `registrations_restored`: afterwards chain or bus are as before
     sequencer    `Sequencer`: what tasks and threads do, in the order that a test says

@@ -37,10 +37,11 @@ from tocsin.report import describe_event
 from tocsin.results import NotifyResult, notifier_from_errno
 from tocsin.slots import make_slot
 
+from .raising import check_class, fresh
 from .threads import in_its_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Generator, Iterator
     from contextlib import AbstractContextManager
 
     from tocsin._typing import Slot, Wrapper
@@ -188,13 +189,11 @@ class _Row(NamedTuple):
 _SPENT = object()
 
 
-def _fail(outcome: object) -> int:
+def _fail(outcome: Any) -> int:
     """Give a result with the errno, or raise the exception."""
     if isinstance(outcome, int):
         return notifier_from_errno(outcome)
-    if isinstance(outcome, BaseException):
-        raise outcome.with_traceback(None)  # it may have been raised before
-    raise outcome  # type: ignore[misc] # pyright: ignore[reportGeneralTypeIssues]
+    raise fresh(outcome)
 
 
 def inject_errors(
@@ -223,10 +222,11 @@ def inject_errors(
     entered are not; once it is left, no walk is any more. Injections may be nested and left in any
     order. Entering and leaving are sync, wait for no callback, and are legal in a callback and in
     any thread: where the event loop of an async chain runs in another one, it is that loop which
-    does it, with a `TimeoutError` when it is blocked for ten seconds.
+    does it, with a `TimeoutError` when it is blocked for ten seconds: then nothing was entered, or
+    it is left with no callback failing any more, and the loop tidies up as soon as it goes on.
 
     Raises `InvalidTypeError` or `InvalidValueError`, for a `Cancel` too where nothing is async, and
-    `NotRegisteredError` for a block that is not on the chain.
+    `NotRegisteredError` for a block that is not on the chain, also when the context is entered.
     Source: ``notifier_err_inject_init()``.
     """
     if not isinstance(chain, Chain):
@@ -246,25 +246,28 @@ def _injecting(
 ) -> Generator[Injection]:
     injection = Injection(outcomes, block, times)
     wrap = injection._wrap
-    _rewrap(chain, lambda wrappers: (*wrappers, wrap))
+
+    def enter(draft: Table) -> None:
+        if block is not None and not draft.has(block):  # it may have gone since it was given
+            raise chain._not_registered(block)
+        _rewrap(chain, draft, (*draft.wrappers, wrap))
+
+    def leave(draft: Table) -> None:
+        _rewrap(chain, draft, tuple(one for one in draft.wrappers if one is not wrap))
+
+    in_its_thread(chain, partial(chain._edit, enter))
     try:
         yield injection
     finally:
         injection._close()
-        _rewrap(chain, lambda wrappers: tuple(one for one in wrappers if one is not wrap))
+        in_its_thread(chain, partial(chain._edit, leave), is_undo=True)
 
 
-def _rewrap(
-    chain: Chain[Any, Any], change: Callable[[tuple[Wrapper, ...]], tuple[Wrapper, ...]]
-) -> None:
+def _rewrap(chain: Chain[Any, Any], draft: Table, wrappers: tuple[Wrapper, ...]) -> None:
     """Change what the callbacks of a chain are wrapped in, those of later blocks too."""
-
-    def rewrap(draft: Table) -> None:
-        draft.wrappers = change(draft.wrappers)
-        for block in draft.members:
-            block._nb_slot = make_slot(block, chain._take_off, draft.wrappers)
-
-    in_its_thread(chain, partial(chain._edit, rewrap))
+    draft.wrappers = wrappers
+    for block in draft.members:
+        block._nb_slot = make_slot(block, chain._take_off, wrappers)
 
 
 # What was given.
@@ -301,7 +304,7 @@ def _checked(chain: Chain[Any, Any], event: object, outcome: object) -> Outcome:
     if isinstance(outcome, Delay | Cancel | BaseException):
         return outcome
     if isinstance(outcome, type) and issubclass(outcome, BaseException):
-        _check_class(outcome, at)
+        check_class(outcome, at)
         return outcome
     if not isinstance(outcome, int) or isinstance(outcome, bool | NotifyResult):
         raise InvalidTypeError(
@@ -310,18 +313,11 @@ def _checked(chain: Chain[Any, Any], event: object, outcome: object) -> Outcome:
         )
     clamped = max(-_MAX_ERRNO, min(0, outcome))
     if clamped != outcome:
-        _log.warn(f"{at} takes an errno from -{_MAX_ERRNO} to 0", given=outcome, used=clamped)
+        meant = f"; did you mean {-outcome}?" if 0 < outcome <= _MAX_ERRNO else ""
+        _log.warn(
+            f"{at} takes an errno from -{_MAX_ERRNO} to 0{meant}", given=outcome, used=clamped
+        )
     return clamped
-
-
-def _check_class(kind: type[BaseException], at: str) -> None:
-    """Raise unless this class of exceptions can be raised as it is."""
-    try:
-        kind()
-    except Exception as error:
-        raise InvalidTypeError(
-            f"{at}: {kind.__name__} cannot be raised without arguments; give an instance"
-        ) from error
 
 
 def _check_block(chain: Chain[Any, Any], block: object, *, cancels: bool) -> None:

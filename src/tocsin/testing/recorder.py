@@ -19,6 +19,8 @@ from tocsin._typing import AnyDataT, EventT
 from tocsin.block import NotifierBlock
 from tocsin.errors import InvalidTypeError, InvalidValueError
 
+from .raising import check_class, fresh
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import TypeAlias, Unpack
@@ -33,13 +35,16 @@ __all__ = ["Recorder", "assert_order"]
 _numbers = count()
 _SHOWN = 20  # calls in a message
 _NO_DATA: Any = None
+_TEXTS = (str, bytes, bytearray, memoryview)  # sequences, some even of ints
 
 
 class Recorder(NotifierBlock[EventT, AnyDataT, "int | None"]):
     """A block that remembers each call, for tests.
 
     ``gives`` says how it answers: a result, an exception (an instance or a class), which it raises,
-    or a list of these, one for each call; after its end the last one goes on. The other options are
+    or a list of these, one for each call; after its end the last one goes on. An errno becomes a
+    result by `notifier_from_errno`; a bare negative number is none, but is given as it is, to test
+    what a chain makes of it. A class has to do without arguments. The other options are
     those of a `NotifierBlock`; with ``events`` it hears, and remembers, only these. It works on
     every flavour, and with ``is_async`` as an async block. Raises `InvalidTypeError` or
     `InvalidValueError` for what is no answer and no option.
@@ -56,7 +61,7 @@ class Recorder(NotifierBlock[EventT, AnyDataT, "int | None"]):
     def __init__(
         self, *, gives: Answer | Sequence[Answer] = None, **options: Unpack[BlockOptions]
     ) -> None:
-        answers: Sequence[Answer] = gives if isinstance(gives, Sequence) else (gives,)
+        answers = _listed(gives)
         _check_answers(answers)
         self._answers: Iterator[Answer] = iter(answers)
         self._last: Answer = answers[-1]
@@ -68,7 +73,7 @@ class Recorder(NotifierBlock[EventT, AnyDataT, "int | None"]):
         self._heard.append((next(_numbers), event, data))
         answer = next(self._answers, self._last)
         if isinstance(answer, BaseException | type):
-            raise answer
+            raise fresh(answer)
         return answer
 
     @property
@@ -135,8 +140,9 @@ class Recorder(NotifierBlock[EventT, AnyDataT, "int | None"]):
 def assert_order(*steps: Step) -> None:
     """Fail unless the recorders in the pairs ``(recorder, event)`` heard just these, in this order.
 
-    The recorders may be on one chain or on several. Raises `AssertionError`, and `InvalidTypeError`
-    for what is no such pair. Sync; legal anywhere.
+    The recorders may be on one chain or on several; a message numbers those of one name, in the
+    order of the pairs. Raises `AssertionError`, and `InvalidTypeError` for what is no such pair.
+    Sync; legal anywhere.
     """
     __tracebackhide__ = True
     for step in steps:
@@ -159,13 +165,25 @@ def _compare(recorders: Sequence[Recorder[Any, Any]], wanted: Sequence[Step]) ->
     calls = [(number, one, event) for one in recorders for number, event, _ in one._in_order()]
     heard = [(one, event) for _, one, event in sorted(calls, key=itemgetter(0))]
     named = len(recorders) > 1
-    said, asked = ([_step(one, named=named) for one in row] for row in (heard, wanted))
+    numbers = _numbers_of(recorders)
+    said, asked = (
+        [_step(one, named=named) + numbers[id(one[0])] for one in row] for row in (heard, wanted)
+    )
     for place, (got, want) in enumerate(zip_longest(heard, wanted)):
         if got is None or want is None or got[0] is not want[0] or not _same(got[1], want[1]):
             raise AssertionError(
                 f"call {place + 1} {_differs(said[place:], asked[place:])}\n"
                 f"  heard:  {_list(said) or 'nothing'}\n  wanted: {_list(asked) or 'nothing'}"
             )
+
+
+def _numbers_of(recorders: Sequence[Recorder[Any, Any]]) -> dict[int, str]:
+    """Give what tells recorders of one name apart, by their place in what is wanted."""
+    names = [one.name for one in recorders]
+    return {
+        id(one): f" #{names[:place].count(one.name) + 1}" if names.count(one.name) > 1 else ""
+        for place, one in enumerate(recorders)
+    }
 
 
 def _differs(said: Sequence[str], asked: Sequence[str]) -> str:
@@ -188,6 +206,12 @@ def _check_answers(answers: Sequence[Any]) -> None:
                 f"a Recorder gives a result (an int or None), raises an exception, or does what a "
                 f"list of these says, one for each call; {_type(one)} is none of them"
             )
+        if isinstance(one, type):
+            check_class(one, "a Recorder")
+
+
+def _listed(gives: Any) -> Sequence[Answer]:
+    return gives if isinstance(gives, Sequence) and not isinstance(gives, _TEXTS) else (gives,)  # pyright: ignore[reportUnknownVariableType]
 
 
 def _is_answer(given: Any) -> bool:

@@ -14,6 +14,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tocsin import _log
+from tocsin.admission import Layer
 from tocsin.base import Chain
 from tocsin.bus import Bus
 from tocsin.errors import AlreadyRegisteredError, InvalidTypeError, ScopeClosedError
@@ -43,14 +45,17 @@ def registrations_restored(target: AnyChain | Bus) -> Generator[None]:
 
     A block that comes back hears no replay, has its former owner, if that scope is still open, may
     run again if it has ``once``, and leaves the chain that it has moved to. The stream of somebody
-    who has left it does not come back. Observers stay as they are, and are told.
+    who has left it does not come back, nor does a layer of `only` that was left inside: whom no
+    other layer leaves out is active. Observers stay as they are, and are told.
 
     Entering and leaving are sync, take effect at once, wait for no callback, and are legal in a
     callback and in any thread: of an async chain whose event loop runs in another thread it is that
-    loop which does it, and a `TimeoutError` is raised when that is blocked for ten seconds. Threads
-    that register should have ended when it is left. Raises `InvalidTypeError` for what is no chain
-    and no bus; `AlreadyRegisteredError` in the end, all else being as before, for a block which is
-    being registered at that moment.
+    loop which does it, and a `TimeoutError` is raised when that is blocked for ten seconds; if that
+    is so when it is left, the loop restores the chain as soon as it goes on. Threads
+    and tasks that register should have ended when it is left: a `register` that waits for the lock
+    of a `BlockingChain` takes effect afterwards, and stays. Raises `InvalidTypeError` for what is
+    no chain and no bus; `AlreadyRegisteredError` in the end, all else being as before, for a block
+    which is being registered at that moment.
     """
     with ExitStack() as stack:
         if isinstance(target, Bus):
@@ -93,7 +98,7 @@ class _ChainState:
         for place in self._places:
             if place.block.chain is not self._chain._me:
                 take_off(place.block)
-        in_its_thread(self._chain, self._put_back)
+        in_its_thread(self._chain, self._put_back, is_undo=True)
 
     def _put_back(self) -> None:
         chain, before = self._chain, self._chain._table
@@ -127,19 +132,35 @@ class _ChainState:
         active, parked = draft.members, draft.parked
         was_active = {*map(id, active)}
         was_here = was_active | {*map(id, parked)}
-        stays = {id(place.block): place.is_active for place in kept}
+        draft.filters = _open_layers(self._filters)
+        places = [self._place_now(place, draft) for place in kept]
+        stays = {id(place.block): place.is_active for place in places}
         gone[:] = [block for block in active if not stays.get(id(block))]
         left[:] = [block for block in (*active, *parked) if id(block) not in stays]
         draft.members, draft.parked, draft.asking = [], [], []
         draft.awaiting = draft.routed = 0
-        draft.filters = self._filters
-        for block, sequence, _, is_active in kept:
+        for block, sequence, _, is_active in places:
             if id(block) not in was_here:
                 arm(block)
             if is_active and id(block) not in was_active:
                 block._nb_slot = make_slot(block, self._chain._take_off, draft.wrappers)
             block._nb_sequence = sequence
             (draft.add if is_active else draft.park)(block)
+
+    def _place_now(self, place: _Place, draft: Table) -> _Place:
+        """Give a block's place, which is active where it was parked for a layer left meanwhile."""
+        if place.is_active or len(draft.filters) == len(self._filters):
+            return place
+        try:
+            return place._replace(is_active=draft.admits(place.block))
+        except Exception as error:  # a filter that raises; as where a layer is left
+            _log.warn(
+                "a block stays parked: a filter failed",
+                chain=self._chain.name,
+                block=place.block.name,
+                error=error,
+            )
+            return place
 
     def _refuse_claimed(self, kept: list[_Place]) -> None:
         missing = [place.block for place in self._places if place not in kept]
@@ -151,6 +172,11 @@ class _ChainState:
                     chain=self._chain._me,
                     block=block,
                 )
+
+
+def _open_layers(filters: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Give filters without the layers of `only` that were left, which nobody would leave again."""
+    return tuple(one for one in filters if not (isinstance(one, Layer) and one.was_left))
 
 
 def _give_to(owner: Scope | None, block: AnyBlock) -> None:
@@ -173,11 +199,15 @@ class _BusState:
 
     def restore(self) -> None:
         """Bring it all back."""
-        bus = self._bus
-        for name, chain in tuple(bus._chains.items()):
-            if self._chains.get(name) is not chain:
-                bus._discard(name)
-        for name, chain in self._chains.items():
-            if name not in bus._chains:
-                in_its_thread(chain, partial(bus._watch, chain))
+        bus, before = self._bus, self._bus._chains
+        gone = [(name, one) for name, one in before.items() if self._chains.get(name) is not one]
+        back = [one for name, one in self._chains.items() if before.get(name) is not one]
         bus._chains, bus._owners, bus._filters = self._chains, self._owners, self._filters
+        with ExitStack() as stack:  # one whose loop is blocked must not keep the others from it
+            for chain in back:
+                watch = partial(bus._watch, chain)
+                stack.callback(in_its_thread, chain, watch, is_undo=True)
+            for name, chain in gone:
+                for _, watched in bus._watched:
+                    detach = watched.pop(name).detach
+                    stack.callback(in_its_thread, chain, detach, is_undo=True)

@@ -7,7 +7,8 @@ Refused: swallowing a cancellation. A step that is given up while it waits break
 who waits for a later one is told at once, since it would wait for ever.
 
 Invariants: ``_turn`` is the step that is due or under way; every step below it has been left;
-``_waiting`` has who came before the turn and was not woken.
+``_waiting`` has who came before the turn and was not woken, also if the step was given up since: to
+wake that one does no harm.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ class Sequencer:
     negative one, is an `InvalidValueError`.
 
     To enter is a checkpoint only where it waits; ``with`` blocks its thread meanwhile, so that in
-    the task of an event loop, but for sync callbacks, ``async with`` is right.
+    the task of an event loop, but for sync callbacks, ``async with`` is right. Not for the handler
+    of a signal: it may come while its own thread holds the lock, and would wait for it for ever.
     """
 
     __slots__ = ("_broken", "_lock", "_timeout", "_turn", "_used", "_waiting")
@@ -66,6 +68,14 @@ class Sequencer:
         if step < 0:
             raise InvalidValueError(f"the steps of a Sequencer begin with 0; there is no {step}")
         return _Step(self, step)
+
+    @property
+    def step(self) -> int:
+        """The step that is due or under way; after the last one, how many steps there were.
+
+        Legal in any task and thread.
+        """
+        return self._turn
 
     def __repr__(self) -> str:
         return f"<Sequencer at step {self._turn}{', broken' if self._broken else ''}>"
@@ -101,7 +111,6 @@ class Sequencer:
         """Tell everybody who waits for a later step that they would wait for ever."""
         with self._lock:
             self._broken = min(self._broken or (step, why), (step, why))
-            self._waiting.pop(step, None)
             waking = [self._waiting.pop(one) for one in [*self._waiting] if one > step]
         for wake in waking:
             wake()

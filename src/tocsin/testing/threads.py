@@ -28,11 +28,12 @@ PATIENCE = 10.0
 """Seconds that a test waits for an event loop in another thread, which a callback may block."""
 
 
-def in_its_thread(chain: Chain[Any, Any], do: Callable[[], T]) -> T:
+def in_its_thread(chain: Chain[Any, Any], do: Callable[[], T], *, is_undo: bool = False) -> T:
     """Do something where nothing else can happen to the chain at the same time; give its result.
 
-    Raises what ``do`` raises, and `TimeoutError`, when it has not been done, where the event loop
-    does not come to it in time.
+    Raises what ``do`` raises, and `TimeoutError` where the event loop does not come to it in time:
+    then it is not done any more, unless it ``is_undo``, which the loop does when it goes on, since
+    nobody will ask for it again.
     """
     loop = chain._binding.elsewhere if isinstance(chain, AsyncChain) else None
     if loop is None:
@@ -47,7 +48,8 @@ def in_its_thread(chain: Chain[Any, Any], do: Callable[[], T]) -> T:
     try:
         return made.result(PATIENCE)
     except TimeoutError:
-        if not made.cancel():  # begun at the last moment
+        has_begun = made.running() or made.done() if is_undo else not made.cancel()
+        if has_begun:  # at the last moment
             return made.result()
         raise TimeoutError(
             f"chain {chain.name!r}: its event loop, in another thread, did nothing else for "
@@ -59,7 +61,7 @@ def take_off(block: AnyBlock) -> None:
     """Take a block off whatever chain it is on, if it is on one; errors as `in_its_thread`."""
     chain = cast("Chain[Any, Any] | None", block.chain)
     if chain is not None:
-        in_its_thread(chain, partial(chain._take_off, block))
+        in_its_thread(chain, partial(chain._take_off, block), is_undo=True)
 
 
 def _fulfil(made: Future[T], do: Callable[[], T]) -> None:
