@@ -109,6 +109,8 @@ class NameFilter(NameFilterBase):
         Raises `FilterError` when none is left (``","``), `InvalidTypeError`, `InvalidValueError`.
         """
         text = _check_text(text, known, limit)
+        if known is not None:
+            known = frozenset(str.__str__(name) for name in known)
         if not text.strip():
             return None
         kept: dict[str, None] = {}
@@ -293,11 +295,22 @@ def _why_surplus(
 ) -> str | None:
     if entry in kept:
         return "it was given before"
-    if known is not None and not any(_pattern(entry).match(name) for name in known):
+    if known is not None and not _names_one(entry, known):
         return "it names nothing known"
     if limit is not None and len(kept) >= limit:
         return f"it is past the limit of {limit}"
     return None
+
+
+def _names_one(entry: str, known: Collection[str]) -> bool:
+    if not _is_glob(entry):
+        return entry in known
+    match = _pattern(entry).match
+    return any(match(name) for name in known)
+
+
+def _is_glob(entry: str) -> bool:
+    return any(char in entry for char in "*?[")
 
 
 def _pattern(entry: str) -> re.Pattern[str]:
@@ -310,7 +323,7 @@ def _pattern(entry: str) -> re.Pattern[str]:
 def _matcher(entry: str) -> Callable[[AnyBlock], bool]:
     """Make the test for one entry; only one with a colon looks at the module."""
     qualified = ":" in entry
-    if not any(char in entry for char in "*?["):
+    if not _is_glob(entry):
         if qualified:
             return lambda block: block.qualified_name == entry
         return lambda block: block.name == entry
