@@ -23,6 +23,7 @@ from tocsin import (
     BlockingChain,
     Bus,
     FilterError,
+    InvalidTypeError,
     InvalidValueError,
     ModuleHost,
     ModuleLoadError,
@@ -96,6 +97,54 @@ def test_s1_a_variable_that_can_never_be_set_is_an_error(variable: str) -> None:
     for read in (NameFilter.from_env, lambda name: Bus.from_env("bus", name)):
         with pytest.raises(InvalidValueError, match="cannot be the name of an env"):
             read(variable)
+
+
+async def admitted_by_a_coroutine(block: object) -> bool:
+    return False
+
+
+def admitted_by_a_generator(block: object) -> Iterator[bool]:
+    yield False
+
+
+async def admitted_by_an_async_generator(block: object) -> Any:
+    yield False
+
+
+class Awaitable:
+    def __await__(self) -> Iterator[None]:
+        yield
+
+
+NO_ANSWERS: dict[str, Callable[[Any], Any]] = {
+    "coroutine": lambda block: admitted_by_a_coroutine(block),
+    "generator": admitted_by_a_generator,
+    "async_generator": admitted_by_an_async_generator,
+    "Awaitable": lambda _: Awaitable(),
+    "NotImplementedType": lambda _: NotImplemented,
+}
+
+
+@pytest.mark.parametrize("kind", NO_ANSWERS)
+@pytest.mark.parametrize("flavour", FLAVOURS)
+async def test_s1_a_filter_that_gives_no_answer_admits_nobody(flavour: Any, kind: str) -> None:
+    said = f"chain 'c': a filter must give True or False, not {kind};"
+    closed = flavour("c", filter=NO_ANSWERS[kind])
+    with pytest.raises(InvalidTypeError, match=said):
+        closed.register_nowait(hear)
+    assert (closed.blocks, closed.parked) == ((), ())
+    chain = flavour("c", filter=NameFilter(["nobody"]))
+    block = chain.register_nowait(hear)
+    with pytest.raises(InvalidTypeError, match=said):
+        await maybe_await(chain.set_filter(NO_ANSWERS[kind]))
+    assert (chain.blocks, chain.parked, block.is_parked) == ((), (block,), True)
+    assert chain.filter.names == ("nobody",)
+
+
+async def test_s1_a_filter_may_say_yes_and_no_in_other_ways() -> None:
+    chain = AtomicChain[Any, Any]("c", filter=lambda block: block.priority)
+    assert chain.register(hear).is_parked
+    assert not chain.register(hear, priority=1).is_parked
 
 
 # S2: an entry with a module is not passed by a name.
