@@ -76,7 +76,7 @@ class Bus:
         try:
             bus.set_filters(parse_filters(text))
         except FilterError as error:
-            raise FilterError(f"environment variable {variable}: {error}") from None
+            raise FilterError(f"environment variable {as_str(variable)}: {error}") from None
         return bus
 
     def add(self, chain: ChainT) -> ChainT:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, cast
 from . import _log
 from .checks import check_title
 from .errors import FilterError, InvalidTypeError, InvalidValueError
-from .wording import as_str, shown
+from .wording import as_int, as_str, shown
 
 if TYPE_CHECKING:
     import re
@@ -139,14 +139,15 @@ class NameFilter(NameFilterBase):
 
         A name that no variable can have is an `InvalidValueError`.
         """
-        if not isinstance(variable, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        plain = as_str(variable)
+        if plain is None:
             raise InvalidTypeError(
                 f"NameFilter.from_env() takes the name of a variable, not {type(variable).__name__}"
             )
         try:
-            return cls.parse(read_variable(variable), limit=limit, known=known)
+            return cls.parse(read_variable(plain), limit=limit, known=known)
         except FilterError as error:
-            raise FilterError(f"environment variable {variable}: {error}") from None
+            raise FilterError(f"environment variable {plain}: {error}") from None
 
 
 class DenyFilter(NameFilterBase):
@@ -267,11 +268,12 @@ def _are_names(known: object) -> bool:
 def _check_limit(limit: object) -> None:
     if limit is None:
         return
-    if not isinstance(limit, int) or isinstance(limit, bool):
+    number = as_int(limit)
+    if number is None or isinstance(limit, bool):
         raise InvalidTypeError(
             f"the limit of a name filter must be an int or None, not {type(limit).__name__}"
         )
-    if limit < 0:
+    if number < 0:
         raise InvalidValueError(f"the limit of a name filter must be 0 or more, not {shown(limit)}")
 
 

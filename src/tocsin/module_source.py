@@ -304,7 +304,7 @@ class ModuleSource:
         loader: Any = spec.loader
         try:
             text = loader.get_source(spec.name) if self.file else None
-        except (AttributeError, ImportError, SyntaxError, ValueError) as error:
+        except (AttributeError, ImportError, LookupError, SyntaxError, ValueError) as error:
             cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
             raise self._error(
                 f"{self.name} was not loaded: {in_words(cause)} ({self.file})",
