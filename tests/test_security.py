@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
+import structlog
+from structlog.testing import capture_logs
 
 import tocsin
 from tocsin import (
@@ -37,13 +39,14 @@ from tocsin import (
     StructlogObserver,
     TocsinError,
     VetoError,
+    _log,
     errors,
     notifier_from_errno,
 )
 from tocsin.cli import main
 from tocsin.drawings import draw_dot, draw_mermaid
 from tocsin.targets import parse_target
-from tocsin.testing import Sequencer
+from tocsin.testing import Recorder, Sequencer, assert_order, inject_errors
 
 from .flavours import FLAVOURS, SYNC, Rig, maybe_await
 from .hostile import SECRET, OddStr, Secret, Silent
@@ -80,9 +83,9 @@ def test_s1_text_without_a_valid_entry_is_an_error(
         assert NameFilter.parse(text) is not None
     if ";" not in text:
         with pytest.raises(FilterError):
-            NameFilter.from_env("A_FILTER")
-    with pytest.raises(FilterError):
-        Bus.from_env("bus", "A_FILTER")
+            NameFilter.from_env(OddStr("A_FILTER"))
+    with pytest.raises(FilterError, match="environment variable A_FILTER: "):
+        Bus.from_env("bus", OddStr("A_FILTER"))
 
 
 def test_s1_surplus_entries_do_not_switch_the_filter_off() -> None:
@@ -142,7 +145,8 @@ async def test_s1_a_filter_that_gives_no_answer_admits_nobody(flavour: Any, kind
 
 
 async def test_s1_a_filter_may_say_yes_and_no_in_other_ways() -> None:
-    chain = AtomicChain[Any, Any]("c", filter=lambda block: block.priority)
+    answers: dict[int, Any] = {0: 0, 1: 2}
+    chain = AtomicChain[Any, Any]("c", filter=lambda block: answers[block.priority])
     assert chain.register(hear).is_parked
     assert not chain.register(hear, priority=1).is_parked
 
@@ -487,6 +491,21 @@ async def test_s4_and_s5_hold_of_log_lines(
         assert line.replace("\n", "").isprintable()  # a traceback has lines
 
 
+def test_s5_a_log_line_has_no_control_characters_whatever_renders_it() -> None:
+    structlog.configure()
+    try:
+        with capture_logs() as logs:
+            _log.warn(f"of {EVIL}", name=EVIL, names=[EVIL])
+            with inject_errors(AtomicChain[Any, Any](EVIL), {EVIL: 5}):
+                pass
+    finally:
+        structlog.reset_defaults()
+    assert len(logs) == 2
+    said = [text for line in logs for text in line.values() if isinstance(text, str)]
+    assert len(said) == 6
+    assert all(map(str.isprintable, [*said, *logs[0]["names"]])), logs
+
+
 @pytest.mark.parametrize("make", [StructlogObserver.console, StructlogObserver.json])
 async def test_s5_what_an_observer_writes_for_a_console_has_no_control_characters(
     make: Any,
@@ -500,6 +519,29 @@ async def test_s5_what_an_observer_writes_for_a_console_has_no_control_character
     lines = out.getvalue().splitlines()
     assert len(lines) == 9
     assert all(map(str.isprintable, lines)), lines
+
+
+class Steering:
+    def __repr__(self) -> str:
+        return EVIL
+
+
+def test_s4_and_s5_hold_of_a_recorders_failed_assertions_but_for_events() -> None:
+    recorder = Recorder[Any, Any](name=EVIL)
+    for event in (EVIL, Steering(), 10**5000, [10**5000], Silent()):
+        recorder(event, Secret())
+    claims: list[Callable[[], None]] = [
+        recorder.assert_not_called,
+        lambda: recorder.assert_called_once_with(Steering()),
+        lambda: recorder.assert_any_call(EVIL, type(EVIL[:-1], (), {})()),
+        lambda: recorder.assert_order(Steering()),
+        lambda: assert_order((recorder, EVIL), (Recorder(name=EVIL), Steering())),
+    ]
+    for claim in claims:
+        with pytest.raises(AssertionError) as caught:
+            claim()
+        assert str(caught.value).replace("\n", "").isprintable()
+        assert SECRET not in str(caught.value)
 
 
 def test_s5_nothing_that_is_drawn_has_control_characters_in_it() -> None:
@@ -583,6 +625,7 @@ async def test_s6_a_file_is_no_module_that_is_there_already(name: str, tmp_path:
     [
         (b"1 / 0\n\x00", "null bytes"),
         (b"1 / 0\n(", "SyntaxError"),
+        (b"# coding: rot13\n1 / 0", "LookupError: .*rot13"),
         (b"1 / 0\n\xff", "SyntaxError|UnicodeDecodeError|utf-8"),
         (b"1 / 0\nREQUIRES = __import__('os').getcwd()", "must be one literal"),
         (b"1 / 0\nREQUIRES = [1]", "must be one literal"),
