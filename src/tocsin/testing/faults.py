@@ -300,13 +300,12 @@ def _check_outcomes(chain: Chain[Any, Any], outcomes: object) -> dict[object, Ou
 def _checked(chain: Chain[Any, Any], event: object, outcome: object) -> Outcome:
     """Give the outcome as it will be used, or raise."""
     at = f"inject_errors() on chain {chain.name!r} at event {describe_event(event)}"
-    kind = _type_of(outcome)
+    kind, number = _type_of(outcome), as_int(outcome)
     if isinstance(outcome, Delay | Cancel | BaseException):
         return outcome
     if isinstance(outcome, type) and issubclass(outcome, BaseException):
         _check_class(outcome, at)
         return outcome
-    number = as_int(outcome)
     if number is None or isinstance(outcome, bool | NotifyResult):
         raise InvalidTypeError(
             f"{at} takes an errno such as -errno.EBUSY, an exception, Delay(seconds) or "
