@@ -7,6 +7,7 @@ import functools
 import io
 import logging
 import re
+import string
 import sys
 import time
 import unicodedata
@@ -40,6 +41,7 @@ from tocsin import (
     TocsinError,
     VetoError,
     _log,
+    commands,
     errors,
     notifier_from_errno,
 )
@@ -86,6 +88,30 @@ def test_s1_text_without_a_valid_entry_is_an_error(
             NameFilter.from_env(OddStr("A_FILTER"))
     with pytest.raises(FilterError, match="environment variable A_FILTER: "):
         Bus.from_env("bus", OddStr("A_FILTER"))
+
+
+class Apart(str):
+    """Text that equals nothing but itself."""
+
+    __slots__ = ()
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+
+@pytest.mark.parametrize("last", ["a", None])
+def test_s1_two_filters_for_one_chain_are_refused(last: str | None) -> None:
+    bus = Bus("bus")
+    chain = bus.add(AtomicChain[Any, Any]("orders"))
+    with pytest.raises(FilterError, match="bus 'bus': there are two filters for chain 'orders'"):
+        bus.set_filters({"orders": "a", Apart("orders"): last})
+    assert chain.filter is None
+
+
+def test_s1_blank_names_mean_no_filter_for_that_chain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A_FILTER", "orders= ; mails=a")
+    bus = Bus.from_env("bus", "A_FILTER")
+    assert bus.add(AtomicChain[Any, Any]("orders")).filter is None
+    assert bus.add(AtomicChain[Any, Any]("mails")).filter is not None
 
 
 def test_s1_surplus_entries_do_not_switch_the_filter_off() -> None:
@@ -207,6 +233,15 @@ def test_s2_a_short_name_does_not_pass_for_one_with_its_module(pretender: str, e
     assert not NameFilter([entry])(block)
     if ":" not in block.name:
         assert NameFilter([block.qualified_name])(block)
+
+
+def test_s2_a_module_that_is_a_str_of_its_own_is_taken_as_its_text() -> None:
+    callback = audit()
+    callback.__module__ = OddStr("\x1bother")
+    block = NotifierBlock(callback)
+    assert type(block.qualified_name) is str
+    assert block.qualified_name == "\x1bother:audit"
+    assert not NameFilter([ENTRY])(block)
 
 
 def test_s2_who_is_meant_passes() -> None:
@@ -454,6 +489,24 @@ async def test_s5_no_error_or_note_has_control_characters_in_it(tmp_path: Path) 
             assert words.isprintable()
 
 
+async def test_s5_a_note_shows_no_control_characters_of_a_file() -> None:
+    callback = eval(compile("lambda event, data: 1 / 0", EVIL[:-1], "eval"))
+    chain = AtomicChain[Any, Any]("c")
+    chain.register(callback)
+    with pytest.raises(ZeroDivisionError) as caught:
+        chain.call("event")
+    (note,) = caught.value.__notes__
+    assert r"x\x1bc" in note
+    assert note.isprintable()
+
+
+def test_s5_a_warning_of_the_command_has_no_control_characters(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    commands._warn(f"of {EVIL[:-1]}")
+    assert capsys.readouterr().err.removesuffix("\n").isprintable()
+
+
 class Failing(Observer):
     def call_started(self, call: Any) -> None:
         raise OSError("of the observer")
@@ -599,23 +652,32 @@ def test_s5_the_command_says_nothing_raw(
     ],
 )
 async def test_s6_what_is_refused_has_not_run(spec: str) -> None:
+    with suppress(ModuleLoadError):  # what is imported for that first stays
+        await ModuleHost(Bus("bus")).load(spec)
     before = dict(sys.modules)
     host = ModuleHost(Bus("bus"))
     with pytest.raises(ModuleLoadError) as caught:
         await host.load(spec)
     assert str(caught.value).isprintable()
-    assert {name: sys.modules.get(name) for name in before} == before
+    assert sys.modules == before
     assert host.modules == ()
+
+
+async def test_s6_the_file_of_a_module_of_pythons_is_refused_under_its_name() -> None:
+    there = string
+    with pytest.raises(ModuleLoadError, match="there is another module of that name"):
+        await ModuleHost(Bus("bus")).load(string.__file__)
+    assert sys.modules["string"] is there
 
 
 @pytest.mark.parametrize("name", ["json", "tocsin", "sys", "not an identifier", "."])
 async def test_s6_a_file_is_no_module_that_is_there_already(name: str, tmp_path: Path) -> None:
     file = tmp_path / f"{name}.py"
     file.write_text("1 / 0")
-    before = sys.modules.get(name)
+    before = dict(sys.modules)
     with pytest.raises(ModuleLoadError) as caught:
         await ModuleHost(Bus("bus")).load(file)
-    assert sys.modules.get(name) is before
+    assert sys.modules == before
     ran = isinstance(caught.value.__cause__, ZeroDivisionError)
     assert ran == (name in {"not an identifier", "."})  # no import could mean these
 
