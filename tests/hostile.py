@@ -130,7 +130,7 @@ def hostile() -> list[Any]:
             ["a\n", 1],
             NotifyResult.BAD,
         ),
-        *(MagicMock(), MagicMock(spec=str), lambda *_: None),
+        *(MagicMock(), MagicMock(spec=str), MagicMock(spec=int), lambda *_: None),
     ]
 
 

@@ -10,6 +10,7 @@ import os
 import select
 import selectors
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -634,6 +635,34 @@ def test_a_modules_own_handler_stays(write: Folder, run: Any, backend: str) -> N
         assert signal.getsignal(signal.SIGTERM) is print
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="a signal of POSIX")
+def test_signals_by_the_thousand_say_nothing(write: Folder, run: Any, backend: str) -> None:
+    many = """
+    import signal
+    previous = signal.signal(signal.SIGUSR1, lambda *_: None)
+    for _ in range(1000):
+        signal.raise_signal(signal.SIGUSR1)
+    signal.signal(signal.SIGUSR1, previous)
+    """
+    result = run("run", "--backend", backend, write("one", many))
+    assert (result.status, result.said, result.errors) == (0, ["one in", "one out"], [])
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_what_others_are_woken_by_at_signals_stays(write: Folder, run: Any, before: bool) -> None:
+    here, there = socket.socketpair()
+    with here, there:
+        there.setblocking(False)
+        take = f"import signal\nsignal.set_wakeup_fd({there.fileno()})"
+        try:
+            if before:
+                signal.set_wakeup_fd(there.fileno())
+            assert run("run", write("one", "" if before else take)).status == 0
+        finally:
+            found = signal.set_wakeup_fd(-1)
+        assert found == there.fileno()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -45,9 +45,18 @@ from tocsin import (
 )
 from tocsin.options import BlockOptions
 from tocsin.panic import PanicInstallError, PanicNotifier
+from tocsin.testing import (
+    Cancel,
+    Delay,
+    Recorder,
+    Sequencer,
+    assert_order,
+    inject_errors,
+    registrations_restored,
+)
 
 from .flavours import ASYNC, FLAVOURS, SYNC
-from .hostile import SECRET, TheirsError, hostile, odd_values
+from .hostile import SECRET, Secret, TheirsError, hostile, odd_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -159,6 +168,27 @@ def install(_rig: Rig, signals: Any) -> None:
         return  # a real signal, which is not what is tested here
     with PanicNotifier().installed(signals=signals):
         pass
+
+
+def misheard(_rig: Rig, event: Any) -> None:
+    recorder = Recorder[Any, Any](name="recorder")
+    recorder(event, Secret())
+    with pytest.raises(AssertionError) as caught:
+        recorder.assert_not_called()
+    assert str(caught.value).isprintable()
+
+
+def restore(_rig: Rig, target: Any) -> None:
+    with registrations_restored(target):
+        pass
+
+
+def out_of_turn(_rig: Rig, step: Any) -> None:
+    """Wait for a step, too short a time for any but the first, and for the same one again."""
+    sequencer = Sequencer(timeout=1e-6)
+    for _ in range(2):
+        with suppress(TimeoutError), sequencer(step):
+            pass
 
 
 def entries() -> Iterator[Entry]:
@@ -281,6 +311,28 @@ def entries() -> Iterator[Entry]:
     yield Entry("reload", (ModuleNotLoadedError,), lambda rig, v: rig.host.reload(v), awaits=True)
     yield Entry("scope", (ModuleNotLoadedError,), lambda rig, v: rig.host.scope(v))
     yield Entry("require", (ModuleDependencyError,), lambda rig, v: rig.host.require(v))
+
+    # The testing kit.
+    either = (TYPE, VALUE)
+    chain = AtomicChain[Any, Any]("c")
+    yield Entry("inject_errors", (TYPE,), lambda _, v: inject_errors(v, {}))
+    yield Entry("injected outcomes", (TYPE,), lambda _, v: inject_errors(chain, v))
+    yield Entry("injected outcome", (TYPE,), lambda _, v: inject_errors(chain, {"a": v}))
+    yield Entry("injected times", either, lambda _, v: inject_errors(chain, {}, times=v))
+    yield Entry(
+        "injected block",
+        (TYPE, NotRegisteredError),
+        lambda _, v: inject_errors(chain, {}, block=v),
+    )
+    yield Entry("Delay", either, lambda _, v: Delay(v))
+    yield Entry("Cancel", (TYPE,), lambda _, v: Cancel(v))
+    yield Entry("Recorder gives", either, lambda _, v: Recorder(gives=v))
+    yield Entry("Recorder gives one", (TYPE,), lambda _, v: Recorder(gives=[v]))
+    yield Entry("assert_order", (TYPE,), lambda _, v: assert_order(v))
+    yield Entry("assert_order event", (), misheard)
+    yield Entry("registrations_restored", (TYPE,), restore)
+    yield Entry("Sequencer", either, lambda _, v: Sequencer(timeout=v))
+    yield Entry("Sequencer step", either, out_of_turn)
 
 
 ENTRIES = {entry.name: entry for entry in entries()}

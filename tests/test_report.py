@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from enum import Enum
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -164,6 +165,9 @@ class _Colour(Enum):
         (_Colour.RED, "_Colour.RED"),
         (ValueError, "ValueError"),
         ({"token": "secret"}, "dict"),
+        pytest.param(MagicMock(spec=True), "MagicMock", id="like a bool"),
+        pytest.param(MagicMock(spec=_Colour.RED), "MagicMock", id="like a member"),
+        pytest.param(MagicMock(spec=int), "MagicMock", id="like a class"),
     ],
 )
 def test_an_event_is_described_without_what_it_carries(event: object, said: str) -> None:

@@ -7,6 +7,7 @@ import functools
 import io
 import logging
 import re
+import string
 import sys
 import time
 import unicodedata
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
+import structlog
+from structlog.testing import capture_logs
 
 import tocsin
 from tocsin import (
@@ -23,6 +26,7 @@ from tocsin import (
     BlockingChain,
     Bus,
     FilterError,
+    InvalidTypeError,
     InvalidValueError,
     ModuleHost,
     ModuleLoadError,
@@ -36,12 +40,15 @@ from tocsin import (
     StructlogObserver,
     TocsinError,
     VetoError,
+    _log,
+    commands,
     errors,
     notifier_from_errno,
 )
 from tocsin.cli import main
 from tocsin.drawings import draw_dot, draw_mermaid
 from tocsin.targets import parse_target
+from tocsin.testing import Recorder, Sequencer, assert_order, inject_errors
 
 from .flavours import FLAVOURS, SYNC, Rig, maybe_await
 from .hostile import SECRET, OddStr, Secret, Silent
@@ -69,7 +76,7 @@ def test_each_promise_has_a_test_and_each_test_its_promise() -> None:
 # S1: it fails closed.
 
 
-@pytest.mark.parametrize("text", [",", ";", "a b", ":", "\x00,b c".replace("\x00", ":"), "x" * 501])
+@pytest.mark.parametrize("text", [",", ";", "a b", ":", ":,b c", "x" * 501])
 def test_s1_text_without_a_valid_entry_is_an_error(
     text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -78,9 +85,33 @@ def test_s1_text_without_a_valid_entry_is_an_error(
         assert NameFilter.parse(text) is not None
     if ";" not in text:
         with pytest.raises(FilterError):
-            NameFilter.from_env("A_FILTER")
-    with pytest.raises(FilterError):
-        Bus.from_env("bus", "A_FILTER")
+            NameFilter.from_env(OddStr("A_FILTER"))
+    with pytest.raises(FilterError, match="environment variable A_FILTER: "):
+        Bus.from_env("bus", OddStr("A_FILTER"))
+
+
+class Apart(str):
+    """Text that equals nothing but itself."""
+
+    __slots__ = ()
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+
+@pytest.mark.parametrize("last", ["a", None])
+def test_s1_two_filters_for_one_chain_are_refused(last: str | None) -> None:
+    bus = Bus("bus")
+    chain = bus.add(AtomicChain[Any, Any]("orders"))
+    with pytest.raises(FilterError, match="bus 'bus': there are two filters for chain 'orders'"):
+        bus.set_filters({"orders": "a", Apart("orders"): last})
+    assert chain.filter is None
+
+
+def test_s1_blank_names_mean_no_filter_for_that_chain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A_FILTER", "orders= ; mails=a")
+    bus = Bus.from_env("bus", "A_FILTER")
+    assert bus.add(AtomicChain[Any, Any]("orders")).filter is None
+    assert bus.add(AtomicChain[Any, Any]("mails")).filter is not None
 
 
 def test_s1_surplus_entries_do_not_switch_the_filter_off() -> None:
@@ -95,6 +126,55 @@ def test_s1_a_variable_that_can_never_be_set_is_an_error(variable: str) -> None:
     for read in (NameFilter.from_env, lambda name: Bus.from_env("bus", name)):
         with pytest.raises(InvalidValueError, match="cannot be the name of an env"):
             read(variable)
+
+
+async def admitted_by_a_coroutine(block: object) -> bool:
+    return False
+
+
+def admitted_by_a_generator(block: object) -> Iterator[bool]:
+    yield False
+
+
+async def admitted_by_an_async_generator(block: object) -> Any:
+    yield False
+
+
+class Awaitable:
+    def __await__(self) -> Iterator[None]:
+        yield
+
+
+NO_ANSWERS: dict[str, Callable[[Any], Any]] = {
+    "coroutine": lambda block: admitted_by_a_coroutine(block),
+    "generator": admitted_by_a_generator,
+    "async_generator": admitted_by_an_async_generator,
+    "Awaitable": lambda _: Awaitable(),
+    "NotImplementedType": lambda _: NotImplemented,
+}
+
+
+@pytest.mark.parametrize("kind", NO_ANSWERS)
+@pytest.mark.parametrize("flavour", FLAVOURS)
+async def test_s1_a_filter_that_gives_no_answer_admits_nobody(flavour: Any, kind: str) -> None:
+    said = f"chain 'c': a filter must give True or False, not {kind};"
+    closed = flavour("c", filter=NO_ANSWERS[kind])
+    with pytest.raises(InvalidTypeError, match=said):
+        closed.register_nowait(hear)
+    assert (closed.blocks, closed.parked) == ((), ())
+    chain = flavour("c", filter=NameFilter(["nobody"]))
+    block = chain.register_nowait(hear)
+    with pytest.raises(InvalidTypeError, match=said):
+        await maybe_await(chain.set_filter(NO_ANSWERS[kind]))
+    assert (chain.blocks, chain.parked, block.is_parked) == ((), (block,), True)
+    assert chain.filter.names == ("nobody",)
+
+
+async def test_s1_a_filter_may_say_yes_and_no_in_other_ways() -> None:
+    answers: dict[int, Any] = {0: 0, 1: 2}
+    chain = AtomicChain[Any, Any]("c", filter=lambda block: answers[block.priority])
+    assert chain.register(hear).is_parked
+    assert not chain.register(hear, priority=1).is_parked
 
 
 # S2: an entry with a module is not passed by a name.
@@ -153,6 +233,15 @@ def test_s2_a_short_name_does_not_pass_for_one_with_its_module(pretender: str, e
     assert not NameFilter([entry])(block)
     if ":" not in block.name:
         assert NameFilter([block.qualified_name])(block)
+
+
+def test_s2_a_module_that_is_a_str_of_its_own_is_taken_as_its_text() -> None:
+    callback = audit()
+    callback.__module__ = OddStr("\x1bother")
+    block = NotifierBlock(callback)
+    assert type(block.qualified_name) is str
+    assert block.qualified_name == "\x1bother:audit"
+    assert not NameFilter([ENTRY])(block)
 
 
 def test_s2_who_is_meant_passes() -> None:
@@ -363,6 +452,16 @@ async def on_a_bus(raised: Raised, folder: Path) -> None:
     await raised.by(host.load, file)
 
 
+async def in_sequence(raised: Raised) -> None:
+    sequencer = Sequencer()
+    async with anyio.create_task_group() as group:
+        waits = sequencer(1)
+        group.start_soon(waits.__aenter__)
+        await anyio.wait_all_tasks_blocked()
+        group.cancel_scope.cancel()
+    await raised.by(sequencer(2).__aenter__)
+
+
 async def all_raised(folder: Path) -> list[BaseException]:
     raised = Raised()
     await registering(raised)
@@ -370,6 +469,7 @@ async def all_raised(folder: Path) -> list[BaseException]:
         await calling(raised, event, data)
         await waiting(raised, event, data)
     await on_a_bus(raised, folder)
+    await in_sequence(raised)
     return raised.errors
 
 
@@ -387,6 +487,24 @@ async def test_s5_no_error_or_note_has_control_characters_in_it(tmp_path: Path) 
     for error in await all_raised(tmp_path):
         for words in told(error):
             assert words.isprintable()
+
+
+async def test_s5_a_note_shows_no_control_characters_of_a_file() -> None:
+    callback = eval(compile("lambda event, data: 1 / 0", EVIL[:-1], "eval"))
+    chain = AtomicChain[Any, Any]("c")
+    chain.register(callback)
+    with pytest.raises(ZeroDivisionError) as caught:
+        chain.call("event")
+    (note,) = caught.value.__notes__
+    assert r"x\x1bc" in note
+    assert note.isprintable()
+
+
+def test_s5_a_warning_of_the_command_has_no_control_characters(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    commands._warn(f"of {EVIL[:-1]}")
+    assert capsys.readouterr().err.removesuffix("\n").isprintable()
 
 
 class Failing(Observer):
@@ -426,6 +544,21 @@ async def test_s4_and_s5_hold_of_log_lines(
         assert line.replace("\n", "").isprintable()  # a traceback has lines
 
 
+def test_s5_a_log_line_has_no_control_characters_whatever_renders_it() -> None:
+    structlog.configure()
+    try:
+        with capture_logs() as logs:
+            _log.warn(f"of {EVIL}", name=EVIL, names=[EVIL])
+            with inject_errors(AtomicChain[Any, Any](EVIL), {EVIL: 5}):
+                pass
+    finally:
+        structlog.reset_defaults()
+    assert len(logs) == 2
+    said = [text for line in logs for text in line.values() if isinstance(text, str)]
+    assert len(said) == 6
+    assert all(map(str.isprintable, [*said, *logs[0]["names"]])), logs
+
+
 @pytest.mark.parametrize("make", [StructlogObserver.console, StructlogObserver.json])
 async def test_s5_what_an_observer_writes_for_a_console_has_no_control_characters(
     make: Any,
@@ -439,6 +572,29 @@ async def test_s5_what_an_observer_writes_for_a_console_has_no_control_character
     lines = out.getvalue().splitlines()
     assert len(lines) == 9
     assert all(map(str.isprintable, lines)), lines
+
+
+class Steering:
+    def __repr__(self) -> str:
+        return EVIL
+
+
+def test_s4_and_s5_hold_of_a_recorders_failed_assertions_but_for_events() -> None:
+    recorder = Recorder[Any, Any](name=EVIL)
+    for event in (EVIL, Steering(), 10**5000, [10**5000], Silent()):
+        recorder(event, Secret())
+    claims: list[Callable[[], None]] = [
+        recorder.assert_not_called,
+        lambda: recorder.assert_called_once_with(Steering()),
+        lambda: recorder.assert_any_call(EVIL, type(EVIL[:-1], (), {})()),
+        lambda: recorder.assert_order(Steering()),
+        lambda: assert_order((recorder, EVIL), (Recorder(name=EVIL), Steering())),
+    ]
+    for claim in claims:
+        with pytest.raises(AssertionError) as caught:
+            claim()
+        assert str(caught.value).replace("\n", "").isprintable()
+        assert SECRET not in str(caught.value)
 
 
 def test_s5_nothing_that_is_drawn_has_control_characters_in_it() -> None:
@@ -496,23 +652,32 @@ def test_s5_the_command_says_nothing_raw(
     ],
 )
 async def test_s6_what_is_refused_has_not_run(spec: str) -> None:
+    with suppress(ModuleLoadError):  # what is imported for that first stays
+        await ModuleHost(Bus("bus")).load(spec)
     before = dict(sys.modules)
     host = ModuleHost(Bus("bus"))
     with pytest.raises(ModuleLoadError) as caught:
         await host.load(spec)
     assert str(caught.value).isprintable()
-    assert {name: sys.modules.get(name) for name in before} == before
+    assert sys.modules == before
     assert host.modules == ()
+
+
+async def test_s6_the_file_of_a_module_of_pythons_is_refused_under_its_name() -> None:
+    there = string
+    with pytest.raises(ModuleLoadError, match="there is another module of that name"):
+        await ModuleHost(Bus("bus")).load(string.__file__)
+    assert sys.modules["string"] is there
 
 
 @pytest.mark.parametrize("name", ["json", "tocsin", "sys", "not an identifier", "."])
 async def test_s6_a_file_is_no_module_that_is_there_already(name: str, tmp_path: Path) -> None:
     file = tmp_path / f"{name}.py"
     file.write_text("1 / 0")
-    before = sys.modules.get(name)
+    before = dict(sys.modules)
     with pytest.raises(ModuleLoadError) as caught:
         await ModuleHost(Bus("bus")).load(file)
-    assert sys.modules.get(name) is before
+    assert sys.modules == before
     ran = isinstance(caught.value.__cause__, ZeroDivisionError)
     assert ran == (name in {"not an identifier", "."})  # no import could mean these
 
@@ -522,6 +687,7 @@ async def test_s6_a_file_is_no_module_that_is_there_already(name: str, tmp_path:
     [
         (b"1 / 0\n\x00", "null bytes"),
         (b"1 / 0\n(", "SyntaxError"),
+        (b"# coding: rot13\n1 / 0", "LookupError: .*rot13"),
         (b"1 / 0\n\xff", "SyntaxError|UnicodeDecodeError|utf-8"),
         (b"1 / 0\nREQUIRES = __import__('os').getcwd()", "must be one literal"),
         (b"1 / 0\nREQUIRES = [1]", "must be one literal"),
@@ -596,6 +762,15 @@ def test_s8_long_text_is_read_in_a_moment(text: str) -> None:
     with suppress(FilterError):
         NameFilter.parse(text)
     assert time.process_time() - began < 5
+
+
+def test_s8_what_is_known_is_compared_in_a_moment() -> None:
+    entries = [f"{kind}{number}" for number in range(150) for kind in ("name", "glob*")]
+    began = time.process_time()
+    made = NameFilter.parse(",".join(entries), known=[f"name{number}" for number in range(1000)])
+    assert time.process_time() - began < 1
+    assert made is not None
+    assert made.names == tuple(entries[::2])
 
 
 def test_s8_a_match_takes_no_exponential_time() -> None:

@@ -324,7 +324,7 @@ def test_admitted_is_what_every_layer_admits() -> None:
         ((NameFilter(()), NameFilter(["a"])), False),
     ]:
         table.filters = layers
-        assert table.admits(block) is admits
+        assert table.admits(block, "c") is admits
 
 
 def test_a_block_that_names_no_event_stays_until_it_is_unregistered() -> None:

@@ -588,7 +588,7 @@ async def test_an_errno_is_clamped_as_in_the_kernel_and_the_log_says_so(
         assert chain.call("event", None) == notifier_from_errno(used)
     assert faults.injected == bool(used)
     told = [(entry["given"], entry["used"], entry["log_level"]) for entry in logs]
-    assert told == ([] if given == used else [(given, used, "warning")])
+    assert told == ([] if given == used else [(str(given), used, "warning")])
 
 
 def test_the_log_has_a_hint_for_an_errno_without_its_sign() -> None:

@@ -11,7 +11,7 @@ import contextlib
 from functools import cache
 from typing import Any
 
-from .wording import printable_fields
+from .wording import printable, printable_fields
 
 __all__ = ["logger", "warn"]
 
@@ -46,4 +46,4 @@ def warn(event: str, *, error: BaseException | None = None, **fields: object) ->
         fields = printable_fields(fields)
         if error is not None:
             fields["exc_info"] = (type(error), error, error.__traceback__)
-        logger().warning(event, **fields)
+        logger().warning(printable(event), **fields)

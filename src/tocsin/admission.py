@@ -111,8 +111,8 @@ class Admission(Core[EventT, DataT]):
 
     def _changes(self, draft: Table) -> tuple[list[AnyBlock], list[AnyBlock]]:
         """Say who has to be parked and who admitted under the draft's filters."""
-        parks = [block for block in draft.members if not draft.admits(block)]
-        admits = [block for block in draft.parked if draft.admits(block)]
+        parks = [block for block in draft.members if not draft.admits(block, self._name)]
+        admits = [block for block in draft.parked if draft.admits(block, self._name)]
         return parks, admits
 
     def _with_filters(

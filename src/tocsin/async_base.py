@@ -22,7 +22,7 @@ from .report import ChainStatistics
 from .streams import Streaming
 from .waits import Awaited
 from .walk import adrive
-from .wording import shown
+from .wording import as_int, shown
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable
@@ -62,7 +62,7 @@ class AsyncChain(
         checkpoint_every: int = CHECKPOINT_EVERY,
     ) -> None:
         super().__init__(name, errors=errors, filter=filter, replay=replay)
-        if not isinstance(checkpoint_every, int) or not 0 < checkpoint_every <= sys.maxsize:  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not 0 < (as_int(checkpoint_every) or 0) <= sys.maxsize:
             raise InvalidValueError(
                 f"chain {name!r}: checkpoint_every must be an int from 1 to {sys.maxsize}, not "
                 f"{shown(checkpoint_every)}"

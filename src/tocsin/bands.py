@@ -21,7 +21,7 @@ from .careful import Walk
 from .careful_calls import CarefulAsyncCalls
 from .errors import InvalidTypeError, InvalidValueError, add_note
 from .walk import AsyncCalls, adrive, drive
-from .wording import shown
+from .wording import as_int, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,9 +84,10 @@ def _check_limit(name: str, limit: object) -> None:
     if limit is None:
         return
     what = f"chain {name!r}: the limit of a concurrent call"
-    if not isinstance(limit, int) or isinstance(limit, bool):
+    number = as_int(limit)
+    if number is None or isinstance(limit, bool):
         raise InvalidTypeError(f"{what} must be an int or None, not {type(limit).__name__}")
-    if limit < 1:
+    if number < 1:
         raise InvalidValueError(
             f"{what} must be 1 or more, not {shown(limit)}; None means no bound"
         )

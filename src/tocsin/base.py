@@ -80,7 +80,7 @@ class Chain(Admission[EventT, DataT]):
             self._refuse_claimed(block, unique_priority=unique_priority)
         try:
             table = self._table
-            claim = Claim(block, scope, table, table.admits(block), unique_priority)
+            claim = Claim(block, scope, table, table.admits(block, self._name), unique_priority)
             self._check_place(table, block, alone=claim.admitted and unique_priority)
         except BaseException:
             block._nb_chain = None
@@ -138,7 +138,7 @@ class Chain(Admission[EventT, DataT]):
             nonlocal admitted
             # Filter and place have been looked at, but something may have changed since.
             if draft.filters is not seen.filters:
-                admitted = draft.admits(block)
+                admitted = draft.admits(block, self._name)
                 if admitted and self._replay is not None and not claim.admitted:
                     raise UnheardError
             if not draft.is_like(seen):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from . import _log
 from .errors import InvalidTypeError, InvalidValueError, StreamOverflowError
 from .loops import is_closed, running_loop, soon, was_abandoned
-from .wording import shown
+from .wording import as_int, shown
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -55,9 +55,10 @@ class StreamStatistics(NamedTuple):
 
 def check_size(size: object, what: str) -> None:
     """Raise unless this can be the size of a buffer."""
-    if not isinstance(size, int) or isinstance(size, bool):
+    number = as_int(size)
+    if number is None or isinstance(size, bool):
         raise InvalidTypeError(f"{what} needs an int as max_buffer_size, not {type(size).__name__}")
-    if size < 1:
+    if number < 1:
         raise InvalidValueError(f"{what} needs a max_buffer_size of 1 or more, not {shown(size)}")
 
 

@@ -76,7 +76,7 @@ class Bus:
         try:
             bus.set_filters(parse_filters(text))
         except FilterError as error:
-            raise FilterError(f"environment variable {variable}: {error}") from None
+            raise FilterError(f"environment variable {as_str(variable)}: {error}") from None
         return bus
 
     def add(self, chain: ChainT) -> ChainT:
@@ -188,7 +188,7 @@ class Bus:
                 f"bus {self.name!r} takes filters by the names of chains, as in "
                 f"{{'orders': 'a,b'}}, not {type(filters).__name__}"
             )
-        made = dict(self._make_filter(name, given) for name, given in filters.items())
+        made = self._make_filters(filters)
         concerned = [chain for name, chain in self._chains.items() if name in made]
         for chain in concerned:
             chain._check_caller()
@@ -203,6 +203,15 @@ class Bus:
                 chain._refilter(replace_base(former))
             raise
         self._filters |= made
+
+    def _make_filters(self, filters: Mapping[str, object]) -> dict[str, Filter]:
+        made: dict[str, Filter] = {}
+        for given_name, given in filters.items():
+            name, admitted = self._make_filter(given_name, given)
+            if name in made:  # of keys that are not equal, such as two of subclasses of str
+                raise FilterError(f"bus {self.name!r}: there are two filters for chain {name!r}")
+            made[name] = admitted
+        return made
 
     def _make_filter(self, name: str, given: object) -> tuple[str, Filter]:
         name = check_title(name, f"bus {self.name!r}: the name of a chain to filter")

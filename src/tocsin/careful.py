@@ -305,7 +305,7 @@ class Walk:
 
 
 def _check_limit(chain: Named, limit: object) -> None:
-    if not isinstance(limit, int):
+    if not issubclass(type(limit), int):
         raise InvalidTypeError(
             f"chain {chain.name!r}: limit must be an int, not {type(limit).__name__}"
         )

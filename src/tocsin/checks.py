@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 from .errors import InvalidTypeError, InvalidValueError
 from .wording import as_str, shown
@@ -33,9 +34,9 @@ def check_seconds(value: object, what: str) -> None:
 
     `InvalidTypeError` or `InvalidValueError`.
     """
-    if not isinstance(value, int | float) or isinstance(value, bool):
+    if not issubclass(type(value), int | float) or isinstance(value, bool):
         raise InvalidTypeError(f"{what} must be seconds, not {type(value).__name__}")
     try:
-        float(value)
+        float(cast("float", value))
     except OverflowError:
         raise InvalidValueError(f"{what} is too large; {math.inf} s means no end") from None

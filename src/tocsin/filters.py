@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, cast
 from . import _log
 from .checks import check_title
 from .errors import FilterError, InvalidTypeError, InvalidValueError
-from .wording import as_str, shown
+from .wording import as_int, as_str, shown
 
 if TYPE_CHECKING:
     import re
@@ -109,6 +109,8 @@ class NameFilter(NameFilterBase):
         Raises `FilterError` when none is left (``","``), `InvalidTypeError`, `InvalidValueError`.
         """
         text = _check_text(text, known, limit)
+        if known is not None:
+            known = frozenset(str.__str__(name) for name in known)
         if not text.strip():
             return None
         kept: dict[str, None] = {}
@@ -137,14 +139,15 @@ class NameFilter(NameFilterBase):
 
         A name that no variable can have is an `InvalidValueError`.
         """
-        if not isinstance(variable, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        plain = as_str(variable)
+        if plain is None:
             raise InvalidTypeError(
                 f"NameFilter.from_env() takes the name of a variable, not {type(variable).__name__}"
             )
         try:
-            return cls.parse(read_variable(variable), limit=limit, known=known)
+            return cls.parse(read_variable(plain), limit=limit, known=known)
         except FilterError as error:
-            raise FilterError(f"environment variable {variable}: {error}") from None
+            raise FilterError(f"environment variable {plain}: {error}") from None
 
 
 class DenyFilter(NameFilterBase):
@@ -265,11 +268,12 @@ def _are_names(known: object) -> bool:
 def _check_limit(limit: object) -> None:
     if limit is None:
         return
-    if not isinstance(limit, int) or isinstance(limit, bool):
+    number = as_int(limit)
+    if number is None or isinstance(limit, bool):
         raise InvalidTypeError(
             f"the limit of a name filter must be an int or None, not {type(limit).__name__}"
         )
-    if limit < 0:
+    if number < 0:
         raise InvalidValueError(f"the limit of a name filter must be 0 or more, not {shown(limit)}")
 
 
@@ -293,11 +297,22 @@ def _why_surplus(
 ) -> str | None:
     if entry in kept:
         return "it was given before"
-    if known is not None and not any(_pattern(entry).match(name) for name in known):
+    if known is not None and not _names_one(entry, known):
         return "it names nothing known"
     if limit is not None and len(kept) >= limit:
         return f"it is past the limit of {limit}"
     return None
+
+
+def _names_one(entry: str, known: Collection[str]) -> bool:
+    if not _is_glob(entry):
+        return entry in known
+    match = _pattern(entry).match
+    return any(match(name) for name in known)
+
+
+def _is_glob(entry: str) -> bool:
+    return any(char in entry for char in "*?[")
 
 
 def _pattern(entry: str) -> re.Pattern[str]:
@@ -310,7 +325,7 @@ def _pattern(entry: str) -> re.Pattern[str]:
 def _matcher(entry: str) -> Callable[[AnyBlock], bool]:
     """Make the test for one entry; only one with a colon looks at the module."""
     qualified = ":" in entry
-    if not any(char in entry for char in "*?["):
+    if not _is_glob(entry):
         if qualified:
             return lambda block: block.qualified_name == entry
         return lambda block: block.name == entry

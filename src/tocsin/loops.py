@@ -96,25 +96,37 @@ def woken_by_signals(loop: Any) -> Generator[None]:
     A handler runs between two steps of the interpreter, so for such a signal only when the loop
     goes on; asyncio's goes on at signals only if it handles one itself. Main thread only.
     """
-    import signal
-    from socket import socketpair
-
-    woken = signal.set_wakeup_fd(-1)
-    signal.set_wakeup_fd(woken)
-    if woken != -1:  # trio's always, and others for their own reasons
+    if not hasattr(loop, "add_reader"):  # trio's, which every signal wakes
         yield
         return
+    from socket import socketpair
+
     ours, theirs = socketpair()
     with ours, theirs:
         ours.setblocking(False)
         theirs.setblocking(False)
+        if not _replace_wakeup(-1, theirs.fileno()):  # somebody has it for reasons of their own
+            yield
+            return
         loop.add_reader(ours, ours.recv, 4096)
-        signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
         try:
             yield
         finally:
-            signal.set_wakeup_fd(-1)
+            _replace_wakeup(theirs.fileno(), -1)  # a module may have taken it meanwhile
             loop.remove_reader(ours)
+
+
+def _replace_wakeup(old: int, new: int) -> bool:
+    """Have signals written to ``new``, if so far they were to ``old``; say whether they were.
+
+    Never with a warning when the buffer is full: whoever it wakes is awake then.
+    """
+    import signal
+
+    there = signal.set_wakeup_fd(new, warn_on_full_buffer=False)
+    if there != old:
+        signal.set_wakeup_fd(there, warn_on_full_buffer=False)
+    return there == old
 
 
 class LoopBinding:

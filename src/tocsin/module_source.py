@@ -182,7 +182,7 @@ class ModuleSource:
         """Find, compile and read it. Runs nothing but the packages that it lies in.
 
         Raises `ModuleLoadError` when it is not there, is no Python source, or has a syntax error,
-        and for a file whose name another module in ``sys.modules`` has.
+        and for a file whose name another module, or one of Python's or Tocsin's, has.
         """
         spec = self._find_file() if self.location.path else self._find_name()
         text = self._text(spec)
@@ -261,7 +261,7 @@ class ModuleSource:
         if not os.path.isfile(path):  # noqa: PTH113 - the text is needed
             raise self._error(f"{self.name} was not loaded: there is no file {path}", errno.ENOENT)
         where = self._whose_name(name)
-        if where is not None and os.path.realpath(where) != os.path.realpath(path):
+        if where and (name in _OTHERS or os.path.realpath(where) != os.path.realpath(path)):
             raise self._error(
                 f"{self.name} was not loaded from {path}: there is another module of that name "
                 f"({where}); rename the file",
@@ -304,7 +304,7 @@ class ModuleSource:
         loader: Any = spec.loader
         try:
             text = loader.get_source(spec.name) if self.file else None
-        except (AttributeError, ImportError, SyntaxError, ValueError) as error:
+        except (AttributeError, ImportError, LookupError, SyntaxError, ValueError) as error:
             cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
             raise self._error(
                 f"{self.name} was not loaded: {in_words(cause)} ({self.file})",

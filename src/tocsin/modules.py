@@ -123,7 +123,7 @@ class ModuleHost:
         loaded is loaded first: what lies beside it, an entry point, or a dotted name.
 
         Gives the module. Raises `ModuleLoadedError`, `ModuleDependencyError`, `InvalidTypeError`,
-        `ModuleLoadError`, also for the modules of Python and of Tocsin themselves, and
+        `ModuleLoadError`, also for modules of Python and of Tocsin by their names, and
         `InvalidResultError` for what ``module_init`` must not give. A load that fails or is
         cancelled is undone, as if it never began: what it loaded meanwhile, and nobody else uses,
         is unloaded too. Source: ``insmod``, ``modprobe``.

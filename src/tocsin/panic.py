@@ -372,7 +372,7 @@ def _not_ours() -> Kinds:
 def _is_any(kind: type[BaseException], value: BaseException | None, kinds: Kinds) -> bool:
     """Say whether it is of these kinds throughout; a task group wraps Ctrl-C in a group."""
     if isinstance(value, BaseExceptionGroup):
-        return all(_is_any(type(one), one, kinds) for one in value.exceptions)  # pyright: ignore
+        return all(_is_any(type(one), one, kinds) for one in value.exceptions)  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType, reportUnknownVariableType]
     return issubclass(kind, kinds)
 
 

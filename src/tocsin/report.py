@@ -21,9 +21,10 @@ def describe_event(event: object) -> str:
 
     An event may be an object that carries data, and what is said here goes into logs.
     """
-    if isinstance(event, Enum):
-        return f"{type(event).__name__}.{event.name}"
-    if event is None or isinstance(event, bool):
+    kind = type(event)  # not what it says that it is
+    if issubclass(kind, Enum):
+        return f"{kind.__name__}.{cast('Enum', event).name}"
+    if event is None or kind is bool:
         return str(event)
     # As what they are, whatever a subclass says of itself.
     if (text := as_str(event)) is not None:
@@ -31,10 +32,9 @@ def describe_event(event: object) -> str:
     if (number := as_int(event)) is not None:
         with suppress(ValueError):  # it has more digits than Python cares to write
             return repr(number)
-    if issubclass(type(event), float):
+    if issubclass(kind, float):
         return float.__repr__(cast("float", event))
-    named = event if isinstance(event, type) else type(event)
-    return named.__qualname__
+    return cast("type", event if issubclass(kind, type) else kind).__qualname__
 
 
 class BlockCall(NamedTuple):

@@ -14,8 +14,11 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from itertools import chain
+from types import AsyncGeneratorType, GeneratorType
 from typing import TYPE_CHECKING
 
+from .callables import close_coroutine
+from .errors import InvalidTypeError
 from .ordering import arrange, asks, conflict_of, find, find_sorted, is_involved, place_for
 from .view import Snapshot, awaits
 
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
     from .ordering import Conflict
 
 __all__ = ["Table"]
+
+_GENERATORS = (GeneratorType, AsyncGeneratorType)
 
 
 class Table:
@@ -185,9 +190,24 @@ class Table:
             return None
         return conflict_of(block, [*self.members, *self.parked])
 
-    def admits(self, block: AnyBlock) -> bool:
-        """Ask every layer of the filter."""
-        for layer in self.filters:  # noqa: SIM110 - a generator costs more than the loop
-            if layer is not None and not layer(block):
+    def admits(self, block: AnyBlock, chain: str) -> bool:
+        """Ask every layer of the filter; `InvalidTypeError` that names ``chain`` for no answer."""
+        for layer in self.filters:
+            if layer is None:
+                continue
+            answer: object = layer(block)
+            if answer is not True and not _is_yes(answer, chain):
                 return False
         return True
+
+
+def _is_yes(answer: object, chain: str) -> bool:
+    """Read what a filter gave. What is true only because it is an object admits nobody."""
+    kind = type(answer)
+    if answer is NotImplemented or hasattr(kind, "__await__") or issubclass(kind, _GENERATORS):
+        close_coroutine(answer)
+        raise InvalidTypeError(
+            f"chain {chain!r}: a filter must give True or False, not {kind.__name__}; it is asked "
+            f"while the table is written, so it cannot be async"
+        )
+    return bool(answer)

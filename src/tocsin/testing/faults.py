@@ -36,6 +36,7 @@ from tocsin.errors import InvalidTypeError, InvalidValueError
 from tocsin.report import describe_event
 from tocsin.results import NotifyResult, notifier_from_errno
 from tocsin.slots import make_slot
+from tocsin.wording import as_int, shown
 
 from .raising import check_class, fresh
 from .threads import in_its_thread
@@ -231,7 +232,7 @@ def inject_errors(
     """
     if not isinstance(chain, Chain):
         raise InvalidTypeError(f"inject_errors() takes a chain, not {_type_of(chain)}")
-    _check_times(chain, times)
+    times = _check_times(chain, times)
     checked = _check_outcomes(chain, outcomes)
     _check_block(chain, block, cancels=any(isinstance(one, Cancel) for one in checked.values()))
     return _injecting(chain, checked, block, times)
@@ -273,16 +274,18 @@ def _rewrap(chain: Chain[Any, Any], draft: Table, wrappers: tuple[Wrapper, ...])
 # What was given.
 
 
-def _check_times(chain: Chain[Any, Any], times: object) -> None:
+def _check_times(chain: Chain[Any, Any], times: object) -> int | None:
     if times is None:
-        return
+        return None
     what = f"inject_errors() on chain {chain.name!r}: times"
-    if not isinstance(times, int) or isinstance(times, bool):
+    number = as_int(times)
+    if number is None or isinstance(times, bool):
         raise InvalidTypeError(f"{what} must be an int or None, not {_type_of(times)}")
-    if not 1 <= times <= sys.maxsize:
+    if not 1 <= number <= sys.maxsize:
         raise InvalidValueError(
-            f"{what} must be from 1 to {sys.maxsize}, not {times}; None means every time"
+            f"{what} must be from 1 to {sys.maxsize}, not {shown(number)}; None means every time"
         )
+    return number
 
 
 def _check_outcomes(chain: Chain[Any, Any], outcomes: object) -> dict[object, Outcome]:
@@ -300,23 +303,22 @@ def _check_outcomes(chain: Chain[Any, Any], outcomes: object) -> dict[object, Ou
 def _checked(chain: Chain[Any, Any], event: object, outcome: object) -> Outcome:
     """Give the outcome as it will be used, or raise."""
     at = f"inject_errors() on chain {chain.name!r} at event {describe_event(event)}"
-    kind = _type_of(outcome)
+    kind, number = _type_of(outcome), as_int(outcome)
     if isinstance(outcome, Delay | Cancel | BaseException):
         return outcome
     if isinstance(outcome, type) and issubclass(outcome, BaseException):
         check_class(outcome, at)
         return outcome
-    if not isinstance(outcome, int) or isinstance(outcome, bool | NotifyResult):
+    if number is None or isinstance(outcome, bool | NotifyResult):
         raise InvalidTypeError(
             f"{at} takes an errno such as -errno.EBUSY, an exception, Delay(seconds) or "
             f"Cancel(scope), not {kind}"
         )
-    clamped = max(-_MAX_ERRNO, min(0, outcome))
-    if clamped != outcome:
-        meant = f"; did you mean {-outcome}?" if 0 < outcome <= _MAX_ERRNO else ""
-        _log.warn(
-            f"{at} takes an errno from -{_MAX_ERRNO} to 0{meant}", given=outcome, used=clamped
-        )
+    clamped = max(-_MAX_ERRNO, min(0, number))
+    if clamped != number:
+        meant = f"; did you mean {-number}?" if 0 < number <= _MAX_ERRNO else ""
+        said = f"{at} takes an errno from -{_MAX_ERRNO} to 0{meant}"
+        _log.warn(said, given=shown(number), used=clamped)
     return clamped
 
 

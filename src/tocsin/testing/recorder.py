@@ -3,8 +3,9 @@
 Owns the record and the assertions over it. Knows no chain: it is registered like any other block.
 
 Invariants: all calls of all recorders are counted together, so that the order across recorders is
-known. A failed assertion shows events, by which a test tells its calls apart, shortened, and of
-data never more than the type: it may be large or secret, and reports of tests are kept for long.
+known. A failed assertion shows events, by which a test tells its calls apart, shortened and
+escaped, and of data never more than the type: it may be large or secret, and reports of tests are
+kept for long.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from tocsin._typing import AnyDataT, EventT
 from tocsin.block import NotifierBlock
 from tocsin.errors import InvalidTypeError, InvalidValueError
+from tocsin.wording import printable, shown
 
 from .raising import check_class, fresh
 
@@ -194,7 +196,7 @@ def _differs(said: Sequence[str], asked: Sequence[str]) -> str:
 
 
 def _step(step: Step, *, named: bool) -> str:
-    return f"{_show(step[1])} to {step[0].name}" if named else _show(step[1])
+    return f"{_show(step[1])} to {printable(step[0].name)}" if named else _show(step[1])
 
 
 def _check_answers(answers: Sequence[Any]) -> None:
@@ -226,7 +228,7 @@ def _same(one: object, other: object) -> bool:
 
 
 def _type(value: object) -> str:
-    return type(value).__name__
+    return printable(type(value).__name__)
 
 
 _short = Repr()
@@ -234,12 +236,16 @@ _short.maxstring = _short.maxother = 80
 
 
 def _show(event: object) -> str:
-    """Show an event, however long it is, and if its own text fails."""
-    return _short.repr(event)
+    """Show an event, however long it is, and if its own text fails or would steer a terminal."""
+    try:
+        said = _short.repr(event)
+    except ValueError:  # there is a number with more digits than Python cares to write
+        said = shown(event)
+    return printable(said)
 
 
-def _list(shown: Iterable[str]) -> str:
+def _list(said: Iterable[str]) -> str:
     """Give the first of them in a row, and how many there are besides."""
-    first = [*shown]
+    first = [*said]
     more = f" and {len(first) - _SHOWN} more" if len(first) > _SHOWN else ""
     return ", ".join(first[:_SHOWN]) + more

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from tocsin.checks import check_seconds
 from tocsin.errors import InvalidTypeError, InvalidValueError, SequenceBrokenError
 from tocsin.loops import running_loop, soon
+from tocsin.wording import as_int, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -63,11 +64,14 @@ class Sequencer:
 
     def __call__(self, step: int) -> _Step:
         """Give what to enter for a step."""
-        if not isinstance(step, int) or isinstance(step, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+        number = as_int(step)
+        if number is None or isinstance(step, bool):
             raise InvalidTypeError(f"a step of a Sequencer is an int, not {type(step).__name__}")
-        if step < 0:
-            raise InvalidValueError(f"the steps of a Sequencer begin with 0; there is no {step}")
-        return _Step(self, step)
+        if number < 0:
+            raise InvalidValueError(
+                f"the steps of a Sequencer begin with 0; there is no {shown(number)}"
+            )
+        return _Step(self, number)
 
     @property
     def step(self) -> int:
@@ -84,7 +88,9 @@ class Sequencer:
         """Use a step; say whether it is its turn, or somebody has to ``wake`` it."""
         with self._lock:
             if step in self._used:
-                raise InvalidValueError(f"step {step} was used before; each step is one place")
+                raise InvalidValueError(
+                    f"step {shown(step)} was used before; each step is one place"
+                )
             self._used.add(step)
             self._check_whole(step)
             if step != self._turn:
@@ -99,13 +105,15 @@ class Sequencer:
             self._check_whole(step)
             missing = self._turn
             why = "has not been left" if missing in self._used else "was never entered"
-        said = f"step {step} was not reached in {self._timeout} s: step {missing} {why}{hint}"
+        said = (
+            f"step {shown(step)} was not reached in {self._timeout} s: step {missing} {why}{hint}"
+        )
         self._give_up(step, said)
         raise TimeoutError(said)
 
     def _check_whole(self, step: int) -> None:
         if self._broken is not None and step > self._broken[0]:
-            raise SequenceBrokenError(f"step {step} can never be entered: {self._broken[1]}")
+            raise SequenceBrokenError(f"step {shown(step)} can never be entered: {self._broken[1]}")
 
     def _give_up(self, step: int, why: str) -> None:
         """Tell everybody who waits for a later step that they would wait for ever."""
@@ -156,7 +164,7 @@ class _Step:
         try:
             yield
         except BaseException:
-            why = f"step {self._step} was cancelled or interrupted while it waited"
+            why = f"step {shown(self._step)} was cancelled or interrupted while it waited"
             self._sequencer._give_up(self._step, why)
             raise
 
