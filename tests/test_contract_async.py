@@ -99,6 +99,32 @@ async def test_d11_the_checkpoints_are_exactly_that_far_from_each_other(
     assert done == [*budget, *budget, "checkpoint", "call"]
 
 
+async def test_d11_nested_calls_draw_on_the_budget_while_a_writer_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    chain, done = BlockingChain[Any, Any]("chain", checkpoint_every=4), list[str]()
+
+    async def note() -> None:
+        done.append("checkpoint")
+
+    async def nest(event: Any, data: Any) -> None:
+        if event == "outer":
+            await anyio.wait_all_tasks_blocked()
+            with monkeypatch.context() as patched:
+                patched.setattr(anyio.lowlevel, "checkpoint", note)
+                for _ in range(12):
+                    await chain.call("inner", None)
+                    done.append("call")
+
+    await chain.register(nest)
+    async with anyio.create_task_group() as group:
+        group.start_soon(chain.call, "outer", None)
+        await anyio.lowlevel.checkpoint()
+        group.start_soon(chain.register, nothing)
+    budget = ["checkpoint", *["call"] * 4]
+    assert done == ["call", *budget, *budget, *budget[:4]]  # registering and two calls drew before
+
+
 @every_async
 @pytest.mark.parametrize(
     "member",

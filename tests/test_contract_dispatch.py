@@ -719,6 +719,26 @@ async def test_d14_holds_for_a_walk_that_was_looked_at_by_somebody_who_would_wai
         gc.enable()
 
 
+@every_way
+async def test_d14_a_veto_of_an_inner_registration_is_freed_with_its_handler(rig: Rig) -> None:
+    inner = RawChain[Any, Any]("inner", replay=lambda: [("present", None)])
+
+    def register(event: Any, data: Any) -> None:
+        inner.register(lambda event, data: notifier_from_errno(-errno.EBUSY))
+
+    await rig.add("registering", register)
+    gc.collect()
+    gc.disable()
+    try:
+        try:
+            await rig.call(1, None)
+        except VetoError as error:
+            raised = weakref.ref(error)
+        assert raised() is None
+    finally:
+        gc.enable()
+
+
 @pytest.mark.parametrize("flavour", ASYNC)
 @pytest.mark.parametrize("raised", [ValueError, KeyboardInterrupt])
 async def test_d14_holds_for_a_robust_walk_that_was_looked_at(flavour: Any, raised: Any) -> None:

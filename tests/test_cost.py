@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -41,6 +42,25 @@ async def cost(statement: str, **names: Any) -> float:
 async def cost_of_call(chain: Any) -> float:
     wait = "await " if type(chain) in {FLAVOURS[name] for name in ASYNC} else ""
     return await cost(f"{wait}chain.call('event', None)", chain=chain)
+
+
+async def entered_by(work: Callable[[], Any]) -> list[str]:
+    """Give the functions of ours that are entered, in their order."""
+    entered: list[str] = []
+
+    def note(frame: FrameType, what: str, _: object) -> None:
+        if what == "call" and frame.f_globals.get("__package__") == "tocsin":
+            entered.append(frame.f_code.co_name)
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        answer = work()
+        if isawaitable(answer):
+            await answer
+    finally:
+        sys.setprofile(before)
+    return entered
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
@@ -94,25 +114,20 @@ async def test_an_ordinary_call_enters_nothing_of_ours_but_itself(
 ) -> None:
     callbacks = make_callbacks(2, variant, is_async=is_async)
     chain = make_chain(flavour, callbacks, events=events)
-    entered: list[str] = []
-
-    def note(frame: FrameType, what: str, _: object) -> None:
-        if what == "call" and frame.f_globals.get("__package__") == "tocsin":
-            entered.append(frame.f_code.co_name)
-
     for turn in range(6):
         if turn == 3:  # also after a write, the budget not being used up
             chain.unregister_nowait(chain.register_nowait(make_callbacks(1)[0], events="other"))
-        entered.clear()  # the first of three makes the lists
-        before = sys.getprofile()
-        sys.setprofile(note)
-        try:
-            answer = chain.call("event", None)
-            if flavour in ASYNC:
-                await answer
-        finally:
-            sys.setprofile(before)
-    assert entered == ["call"]
+        entered = await entered_by(lambda: chain.call("event", None))
+    assert entered == ["call"]  # the first of three makes the lists
+
+
+@pytest.mark.parametrize("flavour", ASYNC)
+async def test_a_careful_call_neither_waits_nor_wakes_where_nobody_does(flavour: str) -> None:
+    chain = make_chain(flavour, make_callbacks(2))
+    for _ in range(3):
+        entered = await entered_by(lambda: chain.call_report("event", None))
+    assert "call_report" in entered
+    assert not {"_pace", "_reader_left"} & {*entered}
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)

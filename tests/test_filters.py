@@ -180,6 +180,25 @@ def test_a_surplus_entry_is_an_error_that_names_it() -> None:
         NameFilter(list("abcd"), limit=3)
 
 
+def test_a_module_and_name_names_nobody_in_the_modules_beside_it() -> None:
+    def make(module: str) -> NotifierBlock[Any, Any, Any]:
+        def probe(event: Any, data: Any) -> None:
+            return None
+
+        probe.__module__, probe.__qualname__ = module, "probe"
+        return NotifierBlock(probe)
+
+    blocks = {module: make(module) for module in ("a", "m", "m1", "z")}
+    admits = NameFilter(["m:probe"])
+    assert [module for module, block in blocks.items() if admits(block)] == ["m"]
+
+
+def test_what_an_operator_writes_is_limited_however_high_the_limit(warnings: list[Any]) -> None:
+    parsed = must(NameFilter.parse(",".join(f"a{number}" for number in range(301)), limit=300))
+    assert len(parsed.names) == 300
+    assert parsed.discarded == ("a300",)
+
+
 # As operators write it.
 
 
