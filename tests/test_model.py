@@ -13,6 +13,7 @@ import ast
 import io
 import logging
 import os
+import sys
 import tokenize
 from contextlib import ExitStack
 from functools import partial
@@ -113,7 +114,10 @@ def settle(given: dict[str, Any], near: dict[str, Any]) -> dict[str, Any]:
 
 
 subscribers = st.tuples(
-    scripts, st.sampled_from([True, False, True]), st.builds(settle, options, neighbours)
+    scripts,
+    st.sampled_from([True, False, True]),
+    st.sampled_from([False, False, True]),
+    st.builds(settle, options, neighbours),
 )
 
 
@@ -172,12 +176,12 @@ class Machine(RuleBasedStateMachine):
         for block in blocks:
             self._add("plain", False, block)
         if is_observed:
-            self.observe()
+            self.observe(sys.maxsize)
 
-    def _add(self, how: str, unique: bool, given: tuple[Script, bool, Any]) -> None:
-        script, is_async, wanted = given
+    def _add(self, how: str, unique: bool, given: tuple[Script, bool, bool, Any]) -> None:
+        script, is_async, shares, wanted = given
         is_rare = self.walk == "call" and self.flavour not in ASYNC and wanted["name"] != "d"
-        block = self.duo.make(script, is_async=is_async and not is_rare, **wanted)
+        block = self.duo.make(script, is_async=is_async and not is_rare, shares=shares, **wanted)
         self.step(self.duo.register, block, how, unique=unique)
 
     @precondition(lambda self: len(self.duo.records) < 8)
@@ -265,11 +269,11 @@ class Machine(RuleBasedStateMachine):
         else:
             self.step(held.pop(number % len(held)).set)
 
-    @rule()
-    def observe(self) -> None:
+    @rule(patience=st.sampled_from([0, 2, 5, *[sys.maxsize] * 3]))
+    def observe(self, patience: int) -> None:
         watched = self.duo.watched
         if len(watched) < 2:
-            self.step(lambda: watched.append(self.duo.chain.observe(Watcher())))
+            self.step(lambda: watched.append(self.duo.chain.observe(Watcher(patience))))
         else:
             self.step(watched.pop(0).detach)
 
