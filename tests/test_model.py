@@ -294,9 +294,12 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: any(tap.is_open for tap in self.duo.taps))
     @rule(number=WHO)
     def read(self, number: int) -> None:
-        """Read a stream, or leave it."""
+        """Read a stream, and wait there for an event if need be, or leave it."""
         tap = self._pick([tap for tap in self.duo.taps if tap.is_open], number)
-        self.step(self.duo.read if number < 7 else self.duo.close_tap, tap)
+        if number > 6 and not tap.reader:
+            self.step(self.duo.close_tap, tap)
+        elif tap.buffer or len(self.ops) < 5:
+            self.step(self.duo.read, tap)
 
     def teardown(self) -> None:
         with self.stack:
