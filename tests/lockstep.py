@@ -410,6 +410,7 @@ class Duo:
         self.layers: list[Layer | None] = [None]
         self.records: dict[Block, Record] = {}
         self.scripts: dict[Block, Script] = {}
+        self.made: list[Block] = []
         self.shared: dict[bool, tuple[Any, list[Block]]] = {}
         self.taps: list[Tap] = []
         self.calls: list[Call] = []
@@ -671,6 +672,7 @@ class Duo:
             callback, homes = self.shared.setdefault(is_async, (callback, homes))
         made = NotifierBlock[Any, Any, Any](callback, name=name, **options)
         homes.append(made)
+        self.made.append(made)
         self.scripts[made] = script
         self.note(made, name, **options)
         return made

@@ -10,6 +10,7 @@ The short form here is the same each time. ``make model`` runs as many new ones 
 from __future__ import annotations
 
 import ast
+import gc
 import io
 import logging
 import os
@@ -19,6 +20,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 import anyio
 import pytest
@@ -99,6 +101,7 @@ options = st.fixed_dictionaries(
         "once": st.booleans(),
     },
 )
+ONE_EVENT = {"name": "d", "events": frozenset(("up",))}
 neighbours = st.dictionaries(
     st.sampled_from(["before", "after"]), st.frozensets(names, min_size=1, max_size=2), max_size=2
 )
@@ -121,11 +124,29 @@ subscribers = st.tuples(
 )
 
 
+class Held:
+    """The chains of a program that has ended, and whom nobody else may hold any more."""
+
+    def __init__(self, duo: Duo) -> None:
+        self.chains = (duo.chain, duo.other)
+        self.blocks = [ref(one) for one in duo.made]
+        self.due = [one.chain is not None for one in duo.made]
+        for _, homes in duo.shared.values():
+            homes.clear()
+        vars(duo).clear()
+
+    def check(self) -> None:
+        """See that a chain holds its blocks, and lets go of the others (D14)."""
+        held = [one() is not None for one in self.blocks]
+        assert held == self.due
+
+
 class Machine(RuleBasedStateMachine):
     """Does anything to one chain."""
 
-    def __init__(self, flavour: type[Any], walk: str, backend: str) -> None:
+    def __init__(self, held: list[Held], flavour: type[Any], walk: str, backend: str) -> None:
         super().__init__()
+        self.held = held
         self.flavour, self.walk = flavour, walk
         self.stack = ExitStack()
         self.portal = self.stack.enter_context(start_blocking_portal(backend))
@@ -249,6 +270,29 @@ class Machine(RuleBasedStateMachine):
             if self.ops:
                 self.go_on(is_cancelled, who)
 
+    @rule(do=st.sampled_from(["last", "first", "outer"]), who=WHO)
+    def arrange(self, do: str, who: int) -> None:
+        """Bring about what chance seldom does."""
+        is_async = self.flavour in ASYNC
+        here = [one for one in self.duo.chain.blocks if one in self.duo.scripts]
+        actors = [one for one in here if one.is_async or not is_async]
+        if not actors:
+            return
+        if do == "last":  # is taken off by the one before it, who gives a result
+            actor, acts = here[max(len(here) - 2, 0)], [Act("unregister", NEXT, "nosync")]
+        elif do == "first":  # leaves while somebody may be inside it
+            actor, acts = actors[who % len(actors)], [Act("hold", ITSELF, "plain")]
+        else:  # a call in a call: who is inside the outer one alone is waited for in the inner one
+            if len(self.duo.records) < 8:
+                self._add("nowait", False, (Script(), False, False, ONE_EVENT))
+            last, inner = len(self.duo.records) - 1, Plan(event="down")
+            actor = actors[who % len(actors)]
+            acts = [Act("call", ITSELF, "plain", inner), Act("unregister", last, "plain")]
+        self.duo.scripts[actor] = Script(tuple(acts), 1)
+        self.call([Plan()])
+        if do == "first":
+            self.step(self.duo.unregister, here[0])
+
     def _call(self, plan: Plan) -> None:
         async def call() -> None:
             got = await self.duo.call(plan)
@@ -283,23 +327,28 @@ class Machine(RuleBasedStateMachine):
         overflow=st.sampled_from(["wait", "drop_oldest", "drop_newest", "raise"]),
         priority=st.integers(-1, 1),
         events=st.none() | st.frozensets(st.sampled_from(EVENTS), max_size=2),
+        calls=st.lists(plans, max_size=3),
     )
-    def stream(self, size: int, overflow: str, priority: int, events: Any) -> None:
+    def stream(
+        self, size: int, overflow: str, priority: int, events: Any, calls: list[Plan]
+    ) -> None:
         if self.flavour is AtomicChain and overflow == "wait":
             overflow = "drop_oldest"
         given = {"name": "stream", "priority": priority, "events": events}
         tap = Tap(self.duo, size, overflow, **given)
         self.step(self.duo.open_tap, tap, **given)
+        self.call(calls)
 
     @precondition(lambda self: any(tap.is_open for tap in self.duo.taps))
-    @rule(number=WHO)
-    def read(self, number: int) -> None:
+    @rule(number=WHO, calls=st.lists(plans, max_size=2))
+    def read(self, number: int, calls: list[Plan]) -> None:
         """Read a stream, and wait there for an event if need be, or leave it."""
         tap = self._pick([tap for tap in self.duo.taps if tap.is_open], number)
         if number > 6 and not tap.reader:
             self.step(self.duo.close_tap, tap)
         elif tap.buffer or len(self.ops) < 5:
             self.step(self.duo.read, tap)
+        self.call(calls)
 
     def teardown(self) -> None:
         with self.stack:
@@ -315,7 +364,10 @@ class Machine(RuleBasedStateMachine):
             op.scope.cancel()
         for tap in duo.taps:
             await tap.stream.__aexit__(None, None, None)
+        for context, _ in duo.opened:
+            context.__exit__(None, None, None)
         await duo.quiet()
+        self.held.append(Held(duo))
 
 
 @pytest.fixture(autouse=True)
@@ -331,14 +383,18 @@ LONG = settings(max_examples=max(PROGRAMS, 1), stateful_step_count=50, print_blo
 
 @pytest.mark.parametrize(("flavour", "walk"), FLAVOURS, ids=FLAVOUR_IDS)
 def test_a_chain_does_what_the_model_says(flavour: Any, walk: str, anyio_backend: str) -> None:
+    held: list[Held] = []
     run_state_machine_as_test(
-        partial(Machine, flavour, walk, anyio_backend),  # type: ignore[arg-type]
+        partial(Machine, held, flavour, walk, anyio_backend),  # type: ignore[arg-type]
         settings=settings(
             LONG if PROGRAMS else SHORT,
             deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
     )
+    gc.collect()
+    for one in held:
+        one.check()
 
 
 def test_the_model_has_at_most_sixty_lines_of_code() -> None:
