@@ -101,6 +101,7 @@ options = st.fixed_dictionaries(
         "once": st.booleans(),
     },
 )
+ARRANGED = st.sampled_from(["last", "first", "outer", "twins", "stream"])
 ONE_EVENT = {"name": "d", "events": frozenset(("up",))}
 neighbours = st.dictionaries(
     st.sampled_from(["before", "after"]), st.frozensets(names, min_size=1, max_size=2), max_size=2
@@ -191,11 +192,14 @@ class Machine(RuleBasedStateMachine):
         errors=st.sampled_from(["raise", "collect", "isolate"]),
         blocks=st.lists(subscribers, min_size=2, max_size=6),
         is_observed=st.booleans(),
+        arranged=st.lists(ARRANGED, min_size=1, max_size=3, unique=True),
     )
-    def begin(self, errors: str, blocks: list[Any], is_observed: bool) -> None:
+    def begin(self, errors: str, blocks: list[Any], is_observed: bool, arranged: list[str]) -> None:
         self.duo = Duo(self.flavour, self.walk, errors)
         for block in blocks:
             self._add("plain", False, block)
+        for number, do in enumerate(arranged):
+            self.arrange(do, number)
         if is_observed:
             self.observe(sys.maxsize)
 
@@ -270,23 +274,47 @@ class Machine(RuleBasedStateMachine):
             if self.ops:
                 self.go_on(is_cancelled, who)
 
-    @rule(do=st.sampled_from(["last", "first", "outer"]), who=WHO)
+    @rule(do=ARRANGED, who=WHO)
     def arrange(self, do: str, who: int) -> None:
-        """Bring about what chance seldom does."""
-        is_async = self.flavour in ASYNC
+        """Bring about what chance seldom does, while the blocks do nothing else."""
+        kept = {**self.duo.scripts}
+        self.duo.scripts.update(dict.fromkeys(kept, Script()))
+        if do == "twins":
+            self._arrange_twins()
+        elif do != "stream":
+            self._arrange_walk(do, who)
+        elif self.flavour is not RawChain and not self.duo.taps:
+            self._arrange_stream()
+        self.duo.scripts.update(kept)
+
+    def _arrange_twins(self) -> None:
+        """Have a callback that is in two blocks give what the walk looks at closely."""
+        for name in "c", "d":
+            if len(self.duo.records) < 8:
+                self._add("nowait", False, (Script((), True), False, True, {"name": name}))
+        self.call([Plan()])
+
+    def _arrange_stream(self) -> None:
+        """Wait for an event, and have more than there is room for."""
+        self._stream(2, "drop_oldest", 1, None)
+        self.step(self.duo.read, self.duo.taps[0])
+        self.call([Plan()] * 4)
+        self.step(self.duo.read, self.duo.taps[0])
+
+    def _arrange_walk(self, do: str, who: int) -> None:
         here = [one for one in self.duo.chain.blocks if one in self.duo.scripts]
-        actors = [one for one in here if one.is_async or not is_async]
+        actors = [one for one in here if one.is_async or self.flavour not in ASYNC]
         if not actors:
             return
+        actor = actors[who % len(actors)]
         if do == "last":  # is taken off by the one before it, who gives a result
             actor, acts = here[max(len(here) - 2, 0)], [Act("unregister", NEXT, "nosync")]
         elif do == "first":  # leaves while somebody may be inside it
-            actor, acts = actors[who % len(actors)], [Act("hold", ITSELF, "plain")]
+            acts = [Act("hold", ITSELF, "plain")]
         else:  # a call in a call: who is inside the outer one alone is waited for in the inner one
             if len(self.duo.records) < 8:
                 self._add("nowait", False, (Script(), False, False, ONE_EVENT))
             last, inner = len(self.duo.records) - 1, Plan(event="down")
-            actor = actors[who % len(actors)]
             acts = [Act("call", ITSELF, "plain", inner), Act("unregister", last, "plain")]
         self.duo.scripts[actor] = Script(tuple(acts), 1)
         self.call([Plan()])
@@ -334,10 +362,13 @@ class Machine(RuleBasedStateMachine):
     ) -> None:
         if self.flavour is AtomicChain and overflow == "wait":
             overflow = "drop_oldest"
+        self._stream(size, overflow, priority, events)
+        self.call(calls)
+
+    def _stream(self, size: int, overflow: str, priority: int, events: Any) -> None:
         given = {"name": "stream", "priority": priority, "events": events}
         tap = Tap(self.duo, size, overflow, **given)
         self.step(self.duo.open_tap, tap, **given)
-        self.call(calls)
 
     @precondition(lambda self: any(tap.is_open for tap in self.duo.taps))
     @rule(number=WHO, calls=st.lists(plans, max_size=2))
