@@ -4,7 +4,7 @@ Each callback that is entered asks the model who was to be called, and each call
 to come of it. So calls may nest, be held in the middle while others go on, and be cancelled there.
 
 What the model leaves out stands here: names and globs of the filter, bands of concurrent calls, the
-buffers of streams, who has to wait for whom, and what observers are told.
+buffers of streams, who has to wait for whom or is refused, and what observers are told.
 
 Invariant: whatever changes the chain changes the model in the same step of the event loop.
 """

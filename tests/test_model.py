@@ -288,10 +288,10 @@ class Machine(RuleBasedStateMachine):
         self.duo.scripts.update(kept)
 
     def _arrange_twins(self) -> None:
-        """Have a callback that is in two blocks give what the walk looks at closely."""
-        for name in "c", "d":
+        """Have a callback that is in two blocks give in the other what a walk looks at closely."""
+        for name, gives in ("c", None), ("d", True):
             if len(self.duo.records) < 8:
-                self._add("nowait", False, (Script((), True), False, True, {"name": name}))
+                self._add("nowait", False, (Script((), gives), False, True, {"name": name}))
         self.call([Plan()])
 
     def _arrange_stream(self) -> None:
