@@ -4,7 +4,7 @@ Each callback that is entered asks the model who was to be called, and each call
 to come of it. So calls may nest, be held in the middle while others go on, and be cancelled there.
 
 What the model leaves out stands here: names and globs of the filter, bands of concurrent calls, the
-buffers of streams, who has to wait for whom, and what observers are told.
+buffers of streams, who has to wait for whom or is refused, and what observers are told.
 
 Invariant: whatever changes the chain changes the model in the same step of the event loop.
 """
@@ -14,7 +14,6 @@ from __future__ import annotations
 import errno
 import sys
 from collections import Counter, deque
-from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -42,7 +41,7 @@ from .flavours import ASYNC, maybe_await
 from .model import Model, RefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
 
     Block = NotifierBlock[Any, Any, Any]
 
@@ -126,6 +125,10 @@ class MarkError(BaseException):
     """Stands for a cancellation that reaches a callback which is not ours."""
 
 
+class BrokenError(Exception):
+    """What an observer raises."""
+
+
 class PassingError(BaseException):
     """What no policy holds back."""
 
@@ -192,22 +195,35 @@ def concurrent(model: Model, event: Any, ran: list[Any]) -> Any:
 
 
 class Watcher(Observer):
-    """Counts what it is told, beside what it had to be told."""
+    """Counts what it is told, beside what it had to be told; it may raise when it is told again."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: int = sys.maxsize) -> None:
         self.told, self.due = Counter[str](), Counter[str]()
+        self.patience = patience
+
+    def note(self, what: str) -> None:
+        self.patience -= 1
+        if self.patience < 0:
+            raise BrokenError
+        self.told[what] += 1
 
     def registered(self, chain: Any, block: Any) -> None:
-        self.told["registered"] += 1
+        self.note("registered")
 
     def unregistered(self, chain: Any, block: Any) -> None:
-        self.told["unregistered"] += 1
+        self.note("unregistered")
 
     def parked(self, chain: Any, block: Any) -> None:
-        self.told["parked"] += 1
+        self.note("parked")
 
     def callback_started(self, call: Any, block: Any) -> None:
-        self.told["started"] += 1
+        self.note("started")
+
+    def has_to_be(self, *, attached: bool) -> bool:
+        """Say whether it was told what it had to be; after it has raised, nothing more (D15)."""
+        if self.patience < 0:
+            return self.patience == -1 and not attached
+        return +self.told == +self.due
 
 
 class Op:
@@ -269,7 +285,7 @@ class Call:
         duo.calls.append(self)
         duo.waits.remove(self.wait)
 
-    def advance(self, entered: Block | None = None) -> Any:
+    def advance(self, entered: Sequence[Block] = ()) -> Any:
         """Tell the model what was said; give whom it has called next."""
         self.duo.ticks += 1
         self.duo.note_leavers(entered)
@@ -281,14 +297,15 @@ class Call:
             self.outcome = end.value
             return None
 
-    def enter(self, block: Block, event: Any) -> None:
-        """Compare who is called with who had to be."""
+    def enter(self, homes: Sequence[Block], event: Any) -> Block:
+        """Compare who is called, one of those that share a callback, with who had to be."""
         if self.duo.is_closing:
-            return
-        due = self.advance(block)
+            return homes[0]
+        due = self.advance(homes)
         expect = self.duo.expect
-        expect(due is not None, f"{block} was called, and the walk had to be over")
-        expect(due[0].block is block, f"{block} was called instead of {due[0].block}")
+        expect(due is not None, f"{homes} was called, and the walk had to be over")
+        block: Block = due[0].block
+        expect(any(one is block for one in homes), f"{homes} was called instead of {block}")
         expect(due[1] is event, f"{block} heard {event!r} instead of {due[1]!r}")
         expect(STACK.get()[-1:] == (self,), "a callback does not see its caller's context")
         self.said, self.is_undoing = None, event is self.undo
@@ -296,6 +313,7 @@ class Call:
             one.observer.due["started"] += one.is_attached
         if due[0].once:
             self.duo.tell("unregistered")
+        return block
 
     def end(self, got: Any) -> None:
         """Compare what came of it with what had to."""
@@ -328,6 +346,8 @@ class Tap:
         self.duo, self.size, self.overflow = duo, size, overflow
         self.buffer: deque[Any] = deque()
         self.waiting: list[tuple[Call, Any]] = []
+        self.reader: Op | None = None
+        self.handed: list[Any] = []
         self.dropped = 0
         self.is_open = False
         self.stream = duo.chain.stream(
@@ -336,7 +356,7 @@ class Tap:
         self.block: Block = self.stream._block
 
     def where(self, event: Any, call: Call) -> bool:
-        call.enter(self.block, event)
+        call.enter([self.block], event)
         wanted = bool(event != "down")
         if wanted:
             call.said = self.push(call, (event, call))
@@ -344,7 +364,9 @@ class Tap:
 
     def push(self, call: Call, pair: Any) -> Any:
         """Take an event, or do what is to be done when there is no room."""
-        if len(self.buffer) < self.size:
+        if self.reader and self.duo.flavour in ASYNC and not self.handed:
+            self.handed.append(pair)  # to who waits for it; in any thread, it must go the long way
+        elif len(self.buffer) < self.size:
             self.buffer.append(pair)
         elif self.overflow == "wait":
             self.waiting.append((call, pair))
@@ -358,6 +380,8 @@ class Tap:
         return None
 
     def pop(self) -> Any:
+        if self.handed:
+            return self.handed.pop()
         pair = self.buffer.popleft()
         if self.waiting:
             self.buffer.append(self.waiting.pop(0)[1])
@@ -386,6 +410,8 @@ class Duo:
         self.layers: list[Layer | None] = [None]
         self.records: dict[Block, Record] = {}
         self.scripts: dict[Block, Script] = {}
+        self.made: list[Block] = []
+        self.shared: dict[bool, tuple[Any, list[Block]]] = {}
         self.taps: list[Tap] = []
         self.calls: list[Call] = []
         self.waits: list[Wait] = []
@@ -439,10 +465,12 @@ class Duo:
             if tap.block is block:  # whoever waits for room goes on, and its event is not read
                 tap.waiting.clear()
 
-    def note_leavers(self, entered: Block | None = None) -> None:
+    def note_leavers(self, entered: Sequence[Block] = ()) -> None:
         """See whom writers have taken off whose turn has come; not who was entered ``once``."""
         for wait in self.waits:
-            if wait.leaver in (None, entered) or wait.leaver.chain is not None:
+            if wait.leaver is None or wait.leaver.chain is not None:
+                continue
+            if wait.leaver in entered and self.records[wait.leaver].once:
                 continue
             if self.is_on(wait.leaver):
                 self.expect(not self.calls, f"{wait.leaver} left in the middle of a walk")
@@ -627,16 +655,24 @@ class Duo:
 
     # Callbacks.
 
-    def make(self, script: Script, *, is_async: bool, name: str, **options: Any) -> Block:
-        """Make a block whose callback follows a script."""
+    def make(
+        self, script: Script, *, is_async: bool, name: str, shares: bool = False, **options: Any
+    ) -> Block:
+        """Make a block whose callback follows a script, or has been in another block before."""
+        homes: list[Block] = []
 
         def quick(event: Any, call: Call) -> Any:
-            return at_once(self.play(made, event, call, inline=True))
+            return at_once(self.play(homes, event, call, inline=True))
 
         async def slow(event: Any, call: Call) -> Any:
-            return await self.play(made, event, call, inline=False)
+            return await self.play(homes, event, call, inline=False)
 
-        made = NotifierBlock[Any, Any, Any](slow if is_async else quick, name=name, **options)
+        callback: Any = slow if is_async else quick
+        if shares and not options.get("once"):  # who is left by one that is entered can be told
+            callback, homes = self.shared.setdefault(is_async, (callback, homes))
+        made = NotifierBlock[Any, Any, Any](callback, name=name, **options)
+        homes.append(made)
+        self.made.append(made)
         self.scripts[made] = script
         self.note(made, name, **options)
         return made
@@ -653,8 +689,8 @@ class Duo:
             **{key: frozenset(names) for key, names in options.items()},
         )
 
-    async def play(self, block: Block, event: Any, call: Call, *, inline: bool) -> Any:
-        call.enter(block, event)
+    async def play(self, homes: Sequence[Block], event: Any, call: Call, *, inline: bool) -> Any:
+        block = call.enter(homes, event)
         in_band = any(one.plan.kind == "concurrent" for one in STACK.get())
         same_task = anyio.get_current_task().id == call.task
         self.expect(in_band or same_task, "a callback runs in another task")
@@ -778,13 +814,25 @@ class Duo:
         self.compare(got, due, "stream")
 
     async def read(self, tap: Tap) -> None:
-        if tap.buffer:
+        """Read an event, or wait for one. One reads at a time."""
+        if tap.buffer and self.flavour in ASYNC:
             due = tap.pop()
-            got = await anext(tap.stream)
-            self.expect(got[1] is due[1] and got[0] is due[0], f"read {got} instead of {due}")
-        elif not self.is_on(tap.block):
-            with suppress(StopAsyncIteration):
-                self.expect(False, f"read {await anext(tap.stream)} at the end")
+            self.same_pair(await anext(tap.stream), due)
+        elif tap.reader is None:
+            tap.reader = OP.get()
+            try:
+                got = await anext(tap.stream)
+                self.expect(bool(tap.handed or tap.buffer), f"read {got}, which nobody sent")
+                self.same_pair(got, tap.pop())
+            except StopAsyncIteration:
+                is_over = not (tap.handed or tap.buffer) and tap.block.chain is None
+                self.expect(is_over, f"{tap.stream} has ended")
+            finally:
+                tap.reader = None
+                self.ticks += 1
+
+    def same_pair(self, got: Any, due: Any) -> None:
+        self.expect(got[1] is due[1] and got[0] is due[0], f"read {got} instead of {due}")
 
     async def close_tap(self, tap: Tap) -> None:
         while tap.buffer:
@@ -802,13 +850,16 @@ class Duo:
         self.check_table()
         self.check_waits()
         for one in self.watched:
-            due, told = one.observer.due, one.observer.told
-            self.expect(+told == +due, f"an observer was told {told} instead of {due}")
+            watcher = one.observer
+            is_right = watcher.has_to_be(attached=one.is_attached)
+            self.expect(is_right, f"an observer was told {watcher.told} instead of {watcher.due}")
         for tap in self.taps:
             state = tap.stream.statistics()
             told = (state.buffered, state.dropped, state.producers_waiting)
             due = (len(tap.buffer), tap.dropped, len(tap.waiting))
             self.expect(told == due, f"{tap.stream} instead of {due}")
+            is_due = tap.handed or tap.buffer or not self.is_on(tap.block)
+            self.expect(not (tap.reader and is_due), f"{tap.stream} has a reader who is forgotten")
 
     def check_table(self) -> None:
         chain, model, expect = self.chain, self.model, self.expect

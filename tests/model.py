@@ -10,7 +10,8 @@ A record is one stay of a block on a chain: ``block``, ``names`` that it goes by
 never equal (D3, D16).
 
 So this says who is called, in which order (D8, D13), and what comes of it. What has no place in it
-is how one waits, and that nothing else happens: `test_model` looks at D7, D11, D12, D14 and D15.
+is how one waits, and that nothing else happens: `lockstep` and `test_model` look at D7, D12, D14
+and D15. Nobody looks at D11 here: only the first call of a chain is a checkpoint.
 """
 
 from __future__ import annotations

@@ -10,14 +10,17 @@ The short form here is the same each time. ``make model`` runs as many new ones 
 from __future__ import annotations
 
 import ast
+import gc
 import io
 import logging
 import os
+import sys
 import tokenize
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 import anyio
 import pytest
@@ -98,6 +101,8 @@ options = st.fixed_dictionaries(
         "once": st.booleans(),
     },
 )
+ARRANGED = st.sampled_from(["last", "first", "outer", "twins", "stream"])
+ONE_EVENT = {"name": "d", "events": frozenset(("up",))}
 neighbours = st.dictionaries(
     st.sampled_from(["before", "after"]), st.frozensets(names, min_size=1, max_size=2), max_size=2
 )
@@ -113,15 +118,36 @@ def settle(given: dict[str, Any], near: dict[str, Any]) -> dict[str, Any]:
 
 
 subscribers = st.tuples(
-    scripts, st.sampled_from([True, False, True]), st.builds(settle, options, neighbours)
+    scripts,
+    st.sampled_from([True, False, True]),
+    st.sampled_from([False, False, True]),
+    st.builds(settle, options, neighbours),
 )
+
+
+class Held:
+    """The chains of a program that has ended, and whom nobody else may hold any more."""
+
+    def __init__(self, duo: Duo) -> None:
+        self.chains = (duo.chain, duo.other)
+        self.blocks = [ref(one) for one in duo.made]
+        self.due = [one.chain is not None for one in duo.made]
+        for _, homes in duo.shared.values():
+            homes.clear()
+        vars(duo).clear()
+
+    def check(self) -> None:
+        """See that a chain holds its blocks, and lets go of the others (D14)."""
+        held = [one() is not None for one in self.blocks]
+        assert held == self.due
 
 
 class Machine(RuleBasedStateMachine):
     """Does anything to one chain."""
 
-    def __init__(self, flavour: type[Any], walk: str, backend: str) -> None:
+    def __init__(self, held: list[Held], flavour: type[Any], walk: str, backend: str) -> None:
         super().__init__()
+        self.held = held
         self.flavour, self.walk = flavour, walk
         self.stack = ExitStack()
         self.portal = self.stack.enter_context(start_blocking_portal(backend))
@@ -166,18 +192,21 @@ class Machine(RuleBasedStateMachine):
         errors=st.sampled_from(["raise", "collect", "isolate"]),
         blocks=st.lists(subscribers, min_size=2, max_size=6),
         is_observed=st.booleans(),
+        arranged=st.lists(ARRANGED, min_size=1, max_size=3, unique=True),
     )
-    def begin(self, errors: str, blocks: list[Any], is_observed: bool) -> None:
+    def begin(self, errors: str, blocks: list[Any], is_observed: bool, arranged: list[str]) -> None:
         self.duo = Duo(self.flavour, self.walk, errors)
         for block in blocks:
             self._add("plain", False, block)
+        for number, do in enumerate(arranged):
+            self.arrange(do, number)
         if is_observed:
-            self.observe()
+            self.observe(sys.maxsize)
 
-    def _add(self, how: str, unique: bool, given: tuple[Script, bool, Any]) -> None:
-        script, is_async, wanted = given
+    def _add(self, how: str, unique: bool, given: tuple[Script, bool, bool, Any]) -> None:
+        script, is_async, shares, wanted = given
         is_rare = self.walk == "call" and self.flavour not in ASYNC and wanted["name"] != "d"
-        block = self.duo.make(script, is_async=is_async and not is_rare, **wanted)
+        block = self.duo.make(script, is_async=is_async and not is_rare, shares=shares, **wanted)
         self.step(self.duo.register, block, how, unique=unique)
 
     @precondition(lambda self: len(self.duo.records) < 8)
@@ -245,6 +274,53 @@ class Machine(RuleBasedStateMachine):
             if self.ops:
                 self.go_on(is_cancelled, who)
 
+    @rule(do=ARRANGED, who=WHO)
+    def arrange(self, do: str, who: int) -> None:
+        """Bring about what chance seldom does, while the blocks do nothing else."""
+        kept = {**self.duo.scripts}
+        self.duo.scripts.update(dict.fromkeys(kept, Script()))
+        if do == "twins":
+            self._arrange_twins()
+        elif do != "stream":
+            self._arrange_walk(do, who)
+        elif self.flavour is not RawChain and not self.duo.taps:
+            self._arrange_stream()
+        self.duo.scripts.update(kept)
+
+    def _arrange_twins(self) -> None:
+        """Have a callback that is in two blocks give in the other what a walk looks at closely."""
+        for name, gives in ("c", None), ("d", True):
+            if len(self.duo.records) < 8:
+                self._add("nowait", False, (Script((), gives), False, True, {"name": name}))
+        self.call([Plan()])
+
+    def _arrange_stream(self) -> None:
+        """Wait for an event, and have more than there is room for."""
+        self._stream(2, "drop_oldest", 1, None)
+        self.step(self.duo.read, self.duo.taps[0])
+        self.call([Plan()] * 4)
+        self.step(self.duo.read, self.duo.taps[0])
+
+    def _arrange_walk(self, do: str, who: int) -> None:
+        here = [one for one in self.duo.chain.blocks if one in self.duo.scripts]
+        actors = [one for one in here if one.is_async or self.flavour not in ASYNC]
+        if not actors:
+            return
+        actor = actors[who % len(actors)]
+        if do == "last":  # is taken off by the one before it, who gives a result
+            actor, acts = here[max(len(here) - 2, 0)], [Act("unregister", NEXT, "nosync")]
+        elif do == "first":  # leaves while somebody may be inside it
+            acts = [Act("hold", ITSELF, "plain")]
+        else:  # a call in a call: who is inside the outer one alone is waited for in the inner one
+            if len(self.duo.records) < 8:
+                self._add("nowait", False, (Script(), False, False, ONE_EVENT))
+            last, inner = len(self.duo.records) - 1, Plan(event="down")
+            acts = [Act("call", ITSELF, "plain", inner), Act("unregister", last, "plain")]
+        self.duo.scripts[actor] = Script(tuple(acts), 1)
+        self.call([Plan()])
+        if do == "first":
+            self.step(self.duo.unregister, here[0])
+
     def _call(self, plan: Plan) -> None:
         async def call() -> None:
             got = await self.duo.call(plan)
@@ -265,11 +341,11 @@ class Machine(RuleBasedStateMachine):
         else:
             self.step(held.pop(number % len(held)).set)
 
-    @rule()
-    def observe(self) -> None:
+    @rule(patience=st.sampled_from([0, 2, 5, *[sys.maxsize] * 3]))
+    def observe(self, patience: int) -> None:
         watched = self.duo.watched
         if len(watched) < 2:
-            self.step(lambda: watched.append(self.duo.chain.observe(Watcher())))
+            self.step(lambda: watched.append(self.duo.chain.observe(Watcher(patience))))
         else:
             self.step(watched.pop(0).detach)
 
@@ -279,20 +355,31 @@ class Machine(RuleBasedStateMachine):
         overflow=st.sampled_from(["wait", "drop_oldest", "drop_newest", "raise"]),
         priority=st.integers(-1, 1),
         events=st.none() | st.frozensets(st.sampled_from(EVENTS), max_size=2),
+        calls=st.lists(plans, max_size=3),
     )
-    def stream(self, size: int, overflow: str, priority: int, events: Any) -> None:
+    def stream(
+        self, size: int, overflow: str, priority: int, events: Any, calls: list[Plan]
+    ) -> None:
         if self.flavour is AtomicChain and overflow == "wait":
             overflow = "drop_oldest"
+        self._stream(size, overflow, priority, events)
+        self.call(calls)
+
+    def _stream(self, size: int, overflow: str, priority: int, events: Any) -> None:
         given = {"name": "stream", "priority": priority, "events": events}
         tap = Tap(self.duo, size, overflow, **given)
         self.step(self.duo.open_tap, tap, **given)
 
     @precondition(lambda self: any(tap.is_open for tap in self.duo.taps))
-    @rule(number=WHO)
-    def read(self, number: int) -> None:
-        """Read a stream, or leave it."""
+    @rule(number=WHO, calls=st.lists(plans, max_size=2))
+    def read(self, number: int, calls: list[Plan]) -> None:
+        """Read a stream, and wait there for an event if need be, or leave it."""
         tap = self._pick([tap for tap in self.duo.taps if tap.is_open], number)
-        self.step(self.duo.read if number < 7 else self.duo.close_tap, tap)
+        if number > 6 and not tap.reader:
+            self.step(self.duo.close_tap, tap)
+        elif tap.buffer or len(self.ops) < 5:
+            self.step(self.duo.read, tap)
+        self.call(calls)
 
     def teardown(self) -> None:
         with self.stack:
@@ -308,7 +395,10 @@ class Machine(RuleBasedStateMachine):
             op.scope.cancel()
         for tap in duo.taps:
             await tap.stream.__aexit__(None, None, None)
+        for context, _ in duo.opened:
+            context.__exit__(None, None, None)
         await duo.quiet()
+        self.held.append(Held(duo))
 
 
 @pytest.fixture(autouse=True)
@@ -324,14 +414,18 @@ LONG = settings(max_examples=max(PROGRAMS, 1), stateful_step_count=50, print_blo
 
 @pytest.mark.parametrize(("flavour", "walk"), FLAVOURS, ids=FLAVOUR_IDS)
 def test_a_chain_does_what_the_model_says(flavour: Any, walk: str, anyio_backend: str) -> None:
+    held: list[Held] = []
     run_state_machine_as_test(
-        partial(Machine, flavour, walk, anyio_backend),  # type: ignore[arg-type]
+        partial(Machine, held, flavour, walk, anyio_backend),  # type: ignore[arg-type]
         settings=settings(
             LONG if PROGRAMS else SHORT,
             deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
     )
+    gc.collect()
+    for one in held:
+        one.check()
 
 
 def test_the_model_has_at_most_sixty_lines_of_code() -> None:
