@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import signal
+import threading
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -235,6 +237,20 @@ def snapshots_are_kept(sound: Any) -> Any:
 @bug(chains, "wait_for_threads", ATOMIC, "D3: ", calls=60_000, round_calls=20_000)
 def synchronize_waits_for_nobody(sound: Any) -> Any:
     return lambda chain, timeout: None
+
+
+@bug(Core, "_edit", ATOMIC, "stuck: the main thread")
+def a_signal_handler_waits_for_the_write_that_it_interrupts(sound: Any) -> Any:
+    lock = threading.Lock()
+
+    def edit(*args: Any, **options: Any) -> Any:
+        with lock:
+            is_main = threading.current_thread() is threading.main_thread()
+            if is_main and signal.getsignal(signal.SIGALRM) is not signal.SIG_DFL:
+                signal.raise_signal(signal.SIGALRM)
+            return sound(*args, **options)
+
+    return edit
 
 
 @bug(Walk, "rollback", TASKS, "D2: lost: not rolled back", calls=20_000)

@@ -50,8 +50,9 @@ class Tasks:
         with self.chain.observe(self.ledger) if observed else nullcontext():
             try:
                 await self._storm()
-            except* Exception:  # noted by the one that it came to
-                pass
+            except* Exception as errors:
+                if not self.ledger.violations:  # noted by the one that it came to
+                    self.ledger.violate("unexpected", f"{errors.exceptions!r}")
             if not self.ledger.violations:
                 self._rest()
         self._judge()

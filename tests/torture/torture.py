@@ -91,6 +91,8 @@ def _run_round(subject: Subject, chain: Any, plan: Plan, name: str) -> Figures:
             _seed_trio(name)
         figures, made = anyio.run(tasks.run, backend=subject.by), tasks.ledger.made
         del tasks
+    if not (figures.calls or figures.violations):
+        figures.violations.append("idle: no call was made")
     gc.collect()
     alive = [repr(probe) for probe in (one() for one in made) if probe is not None]
     if alive and not figures.violations:
