@@ -21,7 +21,7 @@ from tocsin.core import Core
 from tocsin.guards import Guarded
 from tocsin.locks import GracePeriods, ReaderWriterLock
 from tocsin.table import Table
-from tocsin.view import ALL_ASYNC, ALL_SYNC, CLOSED, Walked
+from tocsin.view import ALL_ASYNC, ALL_SYNC, CLOSED, Leavable, Snapshot, Walked
 from tocsin.waits import Awaited
 
 from .torture.__main__ import main
@@ -83,6 +83,18 @@ def bug(where: Any, name: str, subjects: list[Subject], said: str, **plan: Any) 
 @bug(Walked, "blank", SUBJECTS, "D3: ", calls=20_000, round_calls=5000)
 def unregister_does_not_blank(sound: Any) -> Any:
     return lambda walked, block: None
+
+
+@bug(Snapshot, "blank", BLOCKING, "D3: ", calls=8000, round_calls=40_000, threaded_in=1)
+def a_worker_that_has_still_to_begin_looks_no_more(sound: Any) -> Any:
+    def blank(items: Any, block: Any) -> None:
+        at = items.find(block)
+        slot = items[at] if at >= 0 else None
+        sound(items, block)
+        if isinstance(slot, Leavable):
+            slot.is_gone = False
+
+    return blank
 
 
 @bug(GracePeriods, "wait", SRCU, "D3: ")
@@ -239,7 +251,7 @@ def synchronize_waits_for_nobody(sound: Any) -> Any:
     return lambda chain, timeout: None
 
 
-@bug(Core, "_edit", ATOMIC, "stuck: the main thread")
+@bug(Core, "_edit", ATOMIC, "stuck: the main", calls=20_000, round_calls=20_000)
 def a_signal_handler_waits_for_the_write_that_it_interrupts(sound: Any) -> Any:
     lock = threading.Lock()
 

@@ -27,6 +27,8 @@ class Plan(NamedTuple):
     """Seconds in which nothing ends, after which nothing ever will."""
     replays: bool | None = None
     """Whether chains have a replay; ``None`` for every other one."""
+    threaded_in: int = 8
+    """One round in so many, by tasks, has callbacks that run in worker threads."""
 
     @property
     def walks_bound(self) -> int:
