@@ -1,9 +1,10 @@
-"""Signals that interrupt a thread at any moment."""
+"""Signals that interrupt a thread at any moment, and one that does when it is stuck."""
 
 from __future__ import annotations
 
 import signal
 import sys
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -33,3 +34,45 @@ def alarmed(handler: Callable[[], object], pause: float) -> Generator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
         sys.settrace(tracing)
+
+
+class StuckError(BaseException):
+    """What ends a wait that would have had no end, and passes whoever catches exceptions."""
+
+
+@contextmanager
+def watched(
+    progress: Callable[[], object], pause: float, note: Callable[[], object]
+) -> Generator[None]:
+    """See, from another thread, that things go on in the main thread; interrupt it if they do not.
+
+    When ``progress()`` is the same after ``pause`` seconds, ``note()`` is called and `StuckError`
+    raised in the main thread, up to here, even from a handler that waits for a lock.
+    """
+    is_over = threading.Event()
+    main = threading.main_thread().ident
+    assert main == threading.get_ident()
+
+    def interrupt(*_: object) -> None:
+        if not is_over.is_set():
+            raise StuckError
+
+    def watch() -> None:
+        seen = progress()
+        while not is_over.wait(pause):
+            seen, before = progress(), seen
+            if seen == before:
+                note()
+                signal.pthread_kill(main, signal.SIGUSR1)
+
+    previous = signal.signal(signal.SIGUSR1, interrupt)
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    except StuckError:
+        pass
+    finally:
+        is_over.set()
+        watcher.join()
+        signal.signal(signal.SIGUSR1, previous)

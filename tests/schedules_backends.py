@@ -93,7 +93,8 @@ class ChosenLoop(asyncio.SelectorEventLoop):
     def _timers(self) -> list[asyncio.TimerHandle]:
         while self._scheduled and self._scheduled[0].cancelled():
             heappop(self._scheduled)
-        return self._scheduled
+        is_never = bool(self._scheduled) and self._scheduled[0].when() == math.inf
+        return [] if is_never else self._scheduled
 
     def _fire(self) -> bool:
         """Let time go on to the next deadline; say whether there is one."""
@@ -102,7 +103,7 @@ class ChosenLoop(asyncio.SelectorEventLoop):
             return False
         self._now = max(self._now, timers[0].when())
         while self._timers() and timers[0].when() <= self._now:
-            _run(heappop(timers))
+            _run(heappop(self._scheduled))
         return True
 
 

@@ -162,6 +162,10 @@ async def wait_for_ever() -> None:
     await anyio.Event().wait()
 
 
+async def sleep_for_ever() -> None:
+    await anyio.sleep_forever()
+
+
 async def go_on_for_ever() -> None:
     while True:
         await checkpoint()
@@ -176,6 +180,7 @@ async def wait_for_time() -> None:
     ("then", "error"),
     [
         (wait_for_ever, DeadlockError),
+        (sleep_for_ever, DeadlockError),
         (go_on_for_ever, LivelockError),
         (wait_for_time, LivelockError),
     ],

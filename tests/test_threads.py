@@ -41,7 +41,7 @@ def threads(*targets: Callable[[], Any]) -> Iterator[list[BaseException]]:
         except BaseException as error:  # reported to the test
             errors.append(error)
 
-    running = [threading.Thread(target=guarded, args=(target,)) for target in targets]
+    running = [threading.Thread(target=guarded, args=(target,), daemon=True) for target in targets]
     for thread in running:
         thread.start()
     try:
@@ -228,31 +228,33 @@ def test_d3_a_block_removed_by_another_thread_before_its_turn_is_not_called() ->
     assert errors == heard == []
 
 
-def test_synchronize_returns_when_the_walks_of_other_threads_have_ended() -> None:
+def test_synchronize_returns_when_the_walks_of_other_threads_have_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     chain, held = AtomicChain[Any, Any]("chain"), Held()
     block = chain.register(held)
-    order = []
+    order, ended = [], threading.Event()
 
     def call() -> None:
         chain.call(1, None)
         order.append("walk ended")
+        ended.set()
 
-    def let_go() -> None:
-        assert held.entered.wait(30)
-        while not synchronizing.is_set():
-            pass
+    def sleep(_seconds: float) -> None:
         held.release.set()
+        assert ended.wait(30)
 
-    synchronizing = threading.Event()
-    with threads(call, let_go) as errors:
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=sleep)
+    with threads(call) as errors:
         assert held.entered.wait(30)
         assert chain.statistics().walks_running == 1
         chain.unregister(block)
-        synchronizing.set()
+        monkeypatch.setattr("tocsin.sync_base.time", clock)
         chain.synchronize()
         order.append("synchronized")
+        held.release.set()
     assert errors == []
-    assert held.release.is_set()
+    assert order == ["walk ended", "synchronized"]
     assert chain.statistics().walks_running == 0
 
 

@@ -67,6 +67,7 @@ def main(
         callers=callers,
         writers=writers,
     )
+    hard = f"--calls {plan.calls} --callers {callers} --writers {writers}"
     total, wrong = Figures(), list[str]()
     with ExitStack() as stack:
         each: Any = map
@@ -76,7 +77,7 @@ def main(
         for subject, figures in zip(subjects, found, strict=True):
             total.add(figures)
             click.echo(f"{subject!s:<22} seed={seed} {figures}")
-            again = f"again with --only {subject} --seed {seed}"
+            again = f"again with --only {subject} --seed {seed} {hard}"
             wrong += [f"violation: {subject}: {one}; {again}" for one in figures.violations]
     click.echo(f"{'all':<22} seed={seed} {total}")
     for line in wrong:

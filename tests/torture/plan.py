@@ -27,6 +27,8 @@ class Plan(NamedTuple):
     """Seconds in which nothing ends, after which nothing ever will."""
     replays: bool | None = None
     """Whether chains have a replay; ``None`` for every other one."""
+    threaded_in: int = 8
+    """One round in so many, by tasks, has callbacks that run in worker threads."""
 
     @property
     def walks_bound(self) -> int:
@@ -55,6 +57,11 @@ MEMORY_BOUND = 1500
 """Blocks of memory by which what is in use may vary between two rounds."""
 
 
+def drift_bound(calls: int) -> int:
+    """Blocks of memory by which what is in use may grow from the end of the first chain on."""
+    return 400 + calls // 1000
+
+
 @dataclass
 class Figures:
     """What came of it."""
@@ -66,7 +73,7 @@ class Figures:
     wait: int = 0
     """The most walks that began while one writer waited."""
     memory: int = 0
-    """By how many blocks of memory what is in use has grown, after a first round."""
+    """By how many blocks of memory what is in use has grown, after a first round or chain."""
     violations: list[str] = field(default_factory=list)
 
     def add(self, other: Figures) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from contextlib import ExitStack, contextmanager, nullcontext
 from random import Random
@@ -11,6 +12,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from tocsin import BlockingChain, NameFilter, NotRegisteredError, RawChain, SrcuChain
+from tocsin.slots import _Threaded
 
 from .ledger import EVENTS, EVERYBODY, NEVER, ROLLBACK, FaultError, Ledger, Probe, Walk, fail, stop
 from .plan import ROUNDS_BOUND, Figures, one_in
@@ -35,7 +37,7 @@ class Tasks:
         prefix = "a" if is_raw else ""
         self.calls = {kind: getattr(chain, prefix + kind) for kind in self.kinds}
         self.colours = ["sync", "async", "thread"]
-        if is_raw or not one_in(self.random, 8):
+        if is_raw or not one_in(self.random, plan.threaded_in):
             self.colours = self.random.choice([["sync"], ["async"], ["sync", "async"]])
         calls = plan.round_calls // (20 if "thread" in self.colours else 1)  # a hop takes long
         self.ledger = Ledger(calls, is_exclusive=isinstance(chain, BlockingChain))
@@ -50,8 +52,9 @@ class Tasks:
         with self.chain.observe(self.ledger) if observed else nullcontext():
             try:
                 await self._storm()
-            except* Exception:  # noted by the one that it came to
-                pass
+            except* Exception as errors:
+                if not self.ledger.violations:  # noted by the one that it came to
+                    self.ledger.violate("unexpected", f"{errors.exceptions!r}")
             if not self.ledger.violations:
                 self._rest()
         self._judge()
@@ -168,7 +171,7 @@ class Tasks:
         with self._freely(probe.block):
             try:
                 self.chain.unregister_nosync(probe.block)
-                self.ledger.left(probe, dead=probe.colour != "thread")
+                self.ledger.left(probe, dead=not is_begun(probe))
             except NotRegisteredError:
                 self._check_gone(probe)
 
@@ -252,7 +255,7 @@ class Tasks:
     def _take_off_cancelled(self, probe: Probe) -> None:
         if probe.block.chain is not None:
             self.ledger.violate("D12", f"its unregister was cancelled and undone: {probe}")
-        self.ledger.left(probe, dead=probe.colour != "thread")
+        self.ledger.left(probe, dead=not is_begun(probe))
 
     async def _unregister_waiting(self, probe: Probe) -> None:
         began, holders = self.ledger.rounds, list(self.ledger.issued)
@@ -348,3 +351,16 @@ class Tasks:
             ledger.violate("starved", f"an unregister returned {self.late} rounds late")
         figures.calls, figures.writes = ledger.walks, ledger.writes
         figures.violations = ledger.violations
+
+
+def is_begun(probe: Probe) -> bool:
+    """Say whether a worker thread may have looked at a block's slot, and enter it after all."""
+    if probe.colour != "thread":
+        return False
+    looking = _Threaded._enter.__code__
+    for frame in sys._current_frames().values():
+        while frame is not None:
+            if frame.f_code is looking:
+                return True
+            frame = frame.f_back
+    return False

@@ -10,7 +10,7 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from tests.alarms import alarmed
+from tests.alarms import alarmed, watched
 from tocsin import AtomicChain, NameFilter, NotRegisteredError
 
 from .ledger import EVENTS, ROLLBACK, FaultError, Ledger, Probe, Walk, fail, stop
@@ -34,6 +34,7 @@ class Threads:
         self.random = Random(name)
         self.ledger = Ledger(plan.round_calls, writes=plan.round_calls // 50)
         self.figures = Figures()
+        self.main_turns = 0
         self.is_atomic = isinstance(chain, AtomicChain)
         self.lock: Any = nullcontext() if self.is_atomic else threading.RLock()
 
@@ -62,12 +63,19 @@ class Threads:
         with switching_often():
             for thread in threads:
                 thread.start()
-            in_main = threading.current_thread() is threading.main_thread()
-            random = Random(self.random.random())
-            work = partial(self._work_once, random)
-            with alarmed(work, PAUSE) if self.is_atomic and in_main else nullcontext():
-                self._work(self._call, Random(self.random.random()))
+            with watched(lambda: self.main_turns, self.plan.stuck_after, self._note_stuck):
+                self._work_interrupted()
             self._join(threads)
+
+    def _work_interrupted(self) -> None:
+        """Call and write in the main thread, which signals interrupt to do the same."""
+        work = partial(self._work_once, Random(self.random.random()))
+        with alarmed(work, PAUSE) if self.is_atomic else nullcontext():
+            self._work(self._call_or_write, Random(self.random.random()))
+
+    def _note_stuck(self) -> None:
+        what = f"the main thread has ended nothing for {self.plan.stuck_after} s"
+        self.ledger.violate("stuck", what)
 
     def _work(self, job: Callable[[Random], None], random: Random) -> None:
         try:
@@ -88,6 +96,7 @@ class Threads:
         probe = self._make(random)
         self._register(probe)
         self._unregister(probe)
+        self.main_turns += 1
 
     # Calling.
 
@@ -121,6 +130,10 @@ class Threads:
                 return
 
     # Writing.
+
+    def _call_or_write(self, random: Random) -> None:
+        (self._write if one_in(random, 4) else self._call)(random)
+        self.main_turns += 1
 
     def _write(self, random: Random) -> None:
         walks, probe = self.ledger.walks, self._make(random)

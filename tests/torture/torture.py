@@ -12,7 +12,7 @@ import anyio
 from tocsin import AtomicChain, BlockingChain, RawChain, SrcuChain
 
 from .ledger import REPLAY
-from .plan import BUDGETS, MEMORY_BOUND, Figures
+from .plan import BUDGETS, MEMORY_BOUND, Figures, drift_bound
 from .tasks import Tasks
 from .threads import Threads
 
@@ -46,12 +46,18 @@ SUBJECTS = [
 
 def torture(plan: Plan, subject: Subject) -> Figures:
     """Torture a subject until enough calls have been made, or something is wrong."""
-    total, begin, number = Figures(), time.monotonic(), 0
+    total, begin, number, sizes = Figures(), time.monotonic(), 0, list[int]()
     while not total.violations and total.calls < plan.calls:
         if number and time.monotonic() - begin > plan.seconds:
             break
         total.add(_torture_chain(subject, plan, number, plan.calls - total.calls, begin))
         number += 1
+        gc.collect()
+        sizes.append(sys.getallocatedblocks())
+    drift = sizes[-1] - sizes[0]
+    total.memory = max(total.memory, drift)
+    if drift > drift_bound(total.calls) and not total.violations:
+        total.violations.append(f"memory: {drift} blocks more after {number} chains")
     total.seconds = time.monotonic() - begin
     return total
 
@@ -91,6 +97,8 @@ def _run_round(subject: Subject, chain: Any, plan: Plan, name: str) -> Figures:
             _seed_trio(name)
         figures, made = anyio.run(tasks.run, backend=subject.by), tasks.ledger.made
         del tasks
+    if not (figures.calls or figures.violations):
+        figures.violations.append("idle: no call was made")
     gc.collect()
     alive = [repr(probe) for probe in (one() for one in made) if probe is not None]
     if alive and not figures.violations:
