@@ -19,6 +19,7 @@ from tocsin import (
     Bus,
     ModuleLoadError,
     ModuleTimeoutError,
+    Observer,
     SrcuChain,
     WouldDeadlockError,
 )
@@ -229,6 +230,11 @@ async def test_calls_that_began_since_do_not_fail_a_reload(
     chain = host.bus.add(AtomicChain[str, threading.Event]("orders"))
     entered = threading.Semaphore(0)
     first, second, reloaded = threading.Event(), threading.Event(), anyio.Event()
+    waits = threading.Event()
+
+    class Watcher(Observer):
+        def writer_waiting(self, chain: object) -> None:
+            waits.set()
 
     def stick(event: str, release: threading.Event) -> None:
         entered.release()
@@ -239,6 +245,7 @@ async def test_calls_that_began_since_do_not_fail_a_reload(
         reloaded.set()
 
     chain.register(stick, priority=1)
+    chain.observe(Watcher())
     source = """
         def module_init(host): host.bus["orders"].register(print, events="never")
         def module_exit(host): raise RuntimeError("logged")
@@ -250,11 +257,11 @@ async def test_calls_that_began_since_do_not_fail_a_reload(
             group.start_soon(anyio.to_thread.run_sync, chain.call, "go", first)
             await anyio.to_thread.run_sync(entered.acquire)
             group.start_soon(reload)
-            await anyio.wait_all_tasks_blocked()
+            await anyio.to_thread.run_sync(waits.wait)
             group.start_soon(anyio.to_thread.run_sync, chain.call, "go", second)
             await anyio.to_thread.run_sync(entered.acquire)
             first.set()
-            with anyio.move_on_after(5) as limit:
+            with anyio.move_on_after(60) as limit:
                 await reloaded.wait()
             second.set()
     assert not limit.cancelled_caught

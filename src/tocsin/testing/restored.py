@@ -152,7 +152,7 @@ class _ChainState:
         if place.is_active or len(draft.filters) == len(self._filters):
             return place
         try:
-            return place._replace(is_active=draft.admits(place.block))
+            return place._replace(is_active=draft.admits(place.block, self._chain.name))
         except Exception as error:  # a filter that raises; as where a layer is left
             _log.warn(
                 "a block stays parked: a filter failed",
