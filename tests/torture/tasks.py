@@ -19,6 +19,7 @@ from .plan import ROUNDS_BOUND, Figures, one_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+    from types import FrameType
 
     from .plan import Plan
 
@@ -358,7 +359,8 @@ def is_begun(probe: Probe) -> bool:
     if probe.colour != "thread":
         return False
     looking = _Threaded._enter.__code__
-    for frame in sys._current_frames().values():
+    for top in sys._current_frames().values():
+        frame: FrameType | None = top
         while frame is not None:
             if frame.f_code is looking:
                 return True
