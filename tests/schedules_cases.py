@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from .schedules import Explored, explore
-from .schedules_scenarios import GraceScenario, LockScenario
+from .schedules_scenarios import GraceScenario, LockScenario, PatienceScenario
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,6 +87,9 @@ CASES: dict[str, Case] = {
     "lock: a call from a task of the callback, register": lock(["spawned"], ["register"]),
     "lock: a call from a task of the callback, register, cancelled": lock(
         ["spawned"], ["register"], ["register 1"], delays=3
+    ),
+    "lock: a callback that waits for calls twice, register": Case(
+        partial(PatienceScenario, ["twice"], ["register"]), delays=2, timers=0, far=6
     ),
     "grace: 2 callers, unregister": grace(TWO, ["unregister"]),
     "grace: 2 callers, synchronize": grace(TWO, ["synchronize"]),

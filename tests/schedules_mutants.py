@@ -18,7 +18,7 @@ from tocsin.pacing import Paced
 from tocsin.view import Walked
 from tocsin.waits import Awaited
 
-from .schedules_scenarios import GraceScenario, LockScenario
+from .schedules_scenarios import GraceScenario, LockScenario, PatienceScenario
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,6 +59,7 @@ class Mutant(NamedTuple):
     """A part of the failure that it leads to, for one of another kind may be the explorer's."""
     scenario: Callable[[], Scenario]
     edits: tuple[Edit, ...]
+    timers: int = 1
 
 
 def lock(*arguments: Any, **options: Any) -> Callable[[], Scenario]:
@@ -166,6 +167,18 @@ MUTANTS: dict[str, Mutant] = {
         "LivelockError",
         lock(["spawned"], ["register"]),
         (Edit(ReaderWriterLock, "_let_readers_pass", "not self.writing", "False"),),
+    ),
+    "a writer whose patience does not grow": Mutant(
+        "was admitted at",
+        partial(PatienceScenario, ["twice"], ["register"]),
+        (Edit(ReaderWriterLock, "acquire_write", "patience *= 2", "pass"),),
+        timers=0,
+    ),
+    "an impatient writer that lets but one reader pass": Mutant(
+        "was admitted at",
+        partial(PatienceScenario, ["twice"], ["register"]),
+        (Edit(ReaderWriterLock, "_let_readers_pass", "in behind:", "in behind[:1]:"),),
+        timers=0,
     ),
     "an impatient writer that lets readers pass while another writes": Mutant(
         "write while",

@@ -35,7 +35,7 @@ from .schedules import TIMERS, Scenario
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-__all__ = ["GraceScenario", "LockScenario"]
+__all__ = ["GraceScenario", "LockScenario", "PatienceScenario"]
 
 
 class Visit(NamedTuple):
@@ -202,7 +202,7 @@ class Cast(Scenario):
 
     async def finish(self) -> None:
         chain = self.chain
-        if "spawned" not in self._callers.values() and TIMERS not in self.turns.chosen:
+        if not {"spawned", "twice"} & {*self._callers.values()} and TIMERS not in self.turns.chosen:
             assert anyio.current_time() == self.started, "somebody was woken by time alone"
         assert not self.running, f"{sorted(self.running)} are still in a callback"
         assert not (self.left and self.target in chain), "who was taken off is back"
@@ -280,6 +280,46 @@ class LockScenario(Cast):
         lock = self.chain._rwlock
         left = (lock.writing, lock.waiting, lock._entering)
         assert left == (False, 0, 0), f"the lock is left in a state of {left}"
+        await super().finish()
+
+
+class PatienceScenario(LockScenario):
+    """A callback waits for two tasks that call, and then for two more; a writer comes meanwhile.
+
+    To be explored without timers: time goes on where nobody can, so whoever had queued is admitted
+    at the very moment at which a patience ends.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.untimely: list[str] = []
+
+    async def pass_through(self, event: str, visit: Visit) -> None:
+        if event != "twice":
+            await super().pass_through(event, visit)
+            return
+        self.running.add(visit.name)
+        try:
+            for turn in "first", "second":
+                async with anyio.create_task_group() as group:
+                    for number in "12":
+                        name = f"{visit.name}, {turn} {number}"
+                        group.start_soon(self._call_patiently, name, name=name)
+        finally:
+            self.running.discard(visit.name)
+
+    async def _call_patiently(self, name: str) -> None:
+        came = anyio.current_time() - self.started
+        await self._call(name, "call")
+        waited_until = anyio.current_time() - self.started
+        ends = [end for end in (PATIENCE, 3 * PATIENCE) if end > came + 1e-6]
+        due = [came, *ends[:1]]  # not at all, or for one patience
+        if not any(abs(waited_until - end) < 1e-6 for end in due):
+            what = f"{name} came at {came:.2f} and was admitted at {waited_until:.2f}, not at {due}"
+            self.untimely.append(what)
+
+    async def finish(self) -> None:
+        assert not self.untimely, self.untimely[0]
         await super().finish()
 
 

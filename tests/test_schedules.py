@@ -234,6 +234,10 @@ def test_a_mutant_of_text_that_is_not_there_is_refused(monkeypatch: pytest.Monke
         Edit(Racing, "read", "nothing of the kind", "").apply(monkeypatch)
 
 
+def explore_mutant(backend: str, mutant: Mutant, delays: int) -> Explored:
+    return explore(backend, mutant.scenario, delays=delays, timers=mutant.timers)
+
+
 @pytest.mark.parametrize("mutant", MUTANTS.values(), ids=MUTANTS)
 def test_a_planted_bug_is_found(
     anyio_backend: str, mutant: Mutant, monkeypatch: pytest.MonkeyPatch
@@ -242,15 +246,16 @@ def test_a_planted_bug_is_found(
         edit.apply(monkeypatch)
     failure = None
     for delays in range(8):  # so that what is found is short
-        failure = failure or explore(anyio_backend, mutant.scenario, delays=delays).failure
+        failure = failure or explore_mutant(anyio_backend, mutant, delays).failure
     assert mutant.says in str(failure)
     assert failure is not None
-    assert str(replay(anyio_backend, mutant.scenario, failure.choices).failure) == str(failure)
+    again = replay(anyio_backend, mutant.scenario, failure.choices, timers=mutant.timers)
+    assert str(again.failure) == str(failure)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS.values(), ids=MUTANTS)
 def test_what_shows_a_planted_bug_shows_none_of_ours(anyio_backend: str, mutant: Mutant) -> None:
-    explore(anyio_backend, mutant.scenario, delays=1).raise_failure()
+    explore_mutant(anyio_backend, mutant, 1).raise_failure()
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)

@@ -42,6 +42,15 @@ class Plan(NamedTuple):
         return self.callers * (100 + 4 * max(BUDGETS))
 
     @property
+    def threads_bound(self) -> int:
+        """How many walks threads may begin until the writers of a round have made their writes.
+
+        A writer waits for no walk, only for its turn at the interpreter and at the lock, of which
+        neither is fair; some thousands of walks have been seen to begin meanwhile.
+        """
+        return self.round_calls + 100_000
+
+    @property
     def writes_bound(self) -> int:
         """How many writers may go before a call that waits for the lock."""
         return 20 * self.writers

@@ -134,6 +134,9 @@ class Threads:
     def _call_or_write(self, random: Random) -> None:
         (self._write if one_in(random, 4) else self._call)(random)
         self.main_turns += 1
+        walks = self.ledger.walks
+        if walks > self.plan.threads_bound:
+            self.ledger.violate("starved", f"{walks} walks have begun while writers waited")
 
     def _write(self, random: Random) -> None:
         walks, probe = self.ledger.walks, self._make(random)
