@@ -133,6 +133,10 @@ class PassingError(BaseException):
     """What no policy holds back."""
 
 
+class OddInt(int):
+    """A result of a type that is looked at closely."""
+
+
 def coroutine() -> Any:
     """Make an answer that is no result, and has to be closed."""
 
@@ -142,7 +146,7 @@ def coroutine() -> Any:
 
 
 GIVES: list[Any] = [
-    *(None, 0, 1, 0x8001, 0x8002, 23, -1, -16, -0x8000, -0x10000, 1 << 40, True, False),
+    *(None, 0, 1, 0x8001, 0x8002, 23, -1, -16, -0x8000, -0x10000, 1 << 40, True, False, OddInt(1)),
     *(notifier_from_errno(-errno.EBUSY), "", 0.0, b"no", (), coroutine),
     *(ValueError, RecursionError, KeyboardInterrupt, GeneratorExit, PassingError),
     *(partial(VetoError, errno.EBUSY, "busy"), partial(VetoError, errno.EPERM)),

@@ -39,7 +39,21 @@ from tocsin import AtomicChain, BlockingChain, RawChain, SrcuChain, locks
 
 from . import model
 from .flavours import ASYNC
-from .lockstep import GIVES, ITSELF, NEXT, PREVIOUS, Act, Duo, Layer, Op, Plan, Script, Tap, Watcher
+from .lockstep import (
+    GIVES,
+    ITSELF,
+    NEXT,
+    PREVIOUS,
+    Act,
+    Duo,
+    Layer,
+    OddInt,
+    Op,
+    Plan,
+    Script,
+    Tap,
+    Watcher,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -289,7 +303,7 @@ class Machine(RuleBasedStateMachine):
 
     def _arrange_twins(self) -> None:
         """Have a callback that is in two blocks give in the other what a walk looks at closely."""
-        for name, gives in ("c", None), ("d", True):
+        for name, gives in ("c", None), ("d", OddInt(1)):
             if len(self.duo.records) < 8:
                 self._add("nowait", False, (Script((), gives), False, True, {"name": name}))
         self.call([Plan()])
@@ -297,9 +311,10 @@ class Machine(RuleBasedStateMachine):
     def _arrange_stream(self) -> None:
         """Wait for an event, and have more than there is room for."""
         self._stream(2, "drop_oldest", 1, None)
-        self.step(self.duo.read, self.duo.taps[0])
-        self.call([Plan()] * 4)
-        self.step(self.duo.read, self.duo.taps[0])
+        if self.duo.taps[0].is_open:  # or it waits for the lock
+            self.step(self.duo.read, self.duo.taps[0])
+            self.call([Plan()] * 4)
+            self.step(self.duo.read, self.duo.taps[0])
 
     def _arrange_walk(self, do: str, who: int) -> None:
         here = [one for one in self.duo.chain.blocks if one in self.duo.scripts]
