@@ -90,7 +90,7 @@ def unregister_does_not_blank(sound: Any) -> Any:
     return lambda walked, block: None
 
 
-@bug(Snapshot, "blank", BLOCKING, "D3: ", calls=8000, round_calls=40_000, threaded_in=1)
+@bug(Snapshot, "blank", BLOCKING, "D3: ", calls=80_000, round_calls=80_000, threaded_in=1)
 def a_worker_that_has_still_to_begin_looks_no_more(sound: Any) -> Any:
     def blank(items: Any, block: Any) -> None:
         at = items.find(block)
