@@ -21,7 +21,7 @@ from tocsin import (
 )
 from tocsin.view import Snapshot
 
-from .flavours import WAY_IDS, WAYS, Rig
+from .flavours import WAY_IDS, WAYS, Rig, spelled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,7 +58,7 @@ async def test_nothing_but_the_call_stands_between_the_caller_and_what_a_callbac
 
 @pytest.mark.parametrize("flavour", [BlockingChain, SrcuChain])
 @pytest.mark.parametrize("colour", ["sync", "async"])
-@pytest.mark.parametrize("result", [1.0, 0.0, -1.0, "", object()], ids=str)
+@pytest.mark.parametrize("result", [1.0, 0.0, -1.0, "", object()], ids=spelled)
 async def test_d4_holds_among_callbacks_of_both_colours(
     flavour: type[Any], colour: str, result: Any
 ) -> None:
