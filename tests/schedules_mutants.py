@@ -177,7 +177,7 @@ MUTANTS: dict[str, Mutant] = {
     "an impatient writer that lets but one reader pass": Mutant(
         "was admitted at",
         partial(PatienceScenario, ["twice"], ["register"]),
-        (Edit(ReaderWriterLock, "_let_readers_pass", "in behind:", "in behind[:1]:"),),
+        (Edit(ReaderWriterLock, "_let_readers_pass", "_admit(waiter)", "_admit(waiter); break"),),
         timers=0,
     ),
     "an impatient writer that lets readers pass while another writes": Mutant(
