@@ -75,10 +75,14 @@ BUGS: dict[str, Bug] = {}
 
 
 def bug(where: Any, name: str, subjects: list[Subject], said: str, **plan: Any) -> Any:
-    """Make a bug of a function that is given the sound method and gives another."""
+    """Make a bug of a function that is given the sound method and gives another.
+
+    Only where all may stand still is that said soon: a slow machine stands still now and then.
+    """
 
     def note(make: Callable[[Any], Callable[..., Any]]) -> Any:
-        hard = SHORT._replace(**{"stuck_after": 0.3, **plan})
+        soon = {"stuck_after": 0.3} if "stuck" in said else {}
+        hard = SHORT._replace(**soon, **plan)
         BUGS[make.__name__] = Bug(where, name, make, subjects, said, hard)
         return make
 
