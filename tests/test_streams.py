@@ -684,6 +684,34 @@ async def test_a_waiting_reader_is_woken_when_its_block_is_taken_off(chain: Any)
     assert seen == [1, "over"]
 
 
+async def test_who_waited_for_room_when_the_block_was_taken_off_is_still_heard(
+    async_chain: Any,
+) -> None:
+    async with async_chain.stream(max_buffer_size=1) as stream, anyio.create_task_group() as group:
+        await call(async_chain, 0)
+        for number in range(1, 4):
+            group.start_soon(call, async_chain, number)
+            await waiting(stream, number)
+        async_chain.unregister_nosync(async_chain.blocks[0])
+        await call(async_chain, "late")
+        assert [event async for event, _ in stream] == [0, 1, 2, 3]
+        assert stream.statistics() == StreamStatistics(0, 1, 4, 0, 0)
+
+
+async def test_a_stream_taken_off_ends_when_all_who_waited_for_room_were_cancelled(
+    async_chain: Any,
+) -> None:
+    async with async_chain.stream(max_buffer_size=1) as stream:
+        await call(async_chain, 1)
+        async with anyio.create_task_group() as group:
+            for number in range(2):
+                group.start_soon(call, async_chain, number)
+            await waiting(stream, 2)
+            async_chain.unregister_nosync(async_chain.blocks[0])
+            group.cancel_scope.cancel()
+        assert [event async for event, _ in stream] == [1]
+
+
 async def test_waiting_for_an_event_ends_when_the_block_is_taken_off(chain: Any) -> None:
     ended: list[str] = []
 

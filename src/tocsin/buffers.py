@@ -132,6 +132,8 @@ class LoopBuffer(Buffer):
     _sender: MemoryObjectSendStream[Pair]
     _receiver: MemoryObjectReceiveStream[Pair]
     _pushed = 0
+    _waiting = 0
+    _has_ended = False
 
     def open(self) -> None:
         """Begin to take events, in the reader's event loop."""
@@ -142,16 +144,16 @@ class LoopBuffer(Buffer):
 
     def push(self, pair: Pair) -> bool:
         """Take an event if there is room, or nobody to read it; say if it need not wait."""
-        from anyio import ClosedResourceError, WouldBlock
+        from anyio import WouldBlock
 
         if was_abandoned(self._loop):
             return self._abandon()
+        if self._has_ended:  # its own where= has just taken the block off
+            return True
         try:
             self._sender.send_nowait(pair)
         except WouldBlock:
             return False
-        except ClosedResourceError:  # its own where= has just taken the block off
-            return True
         self._pushed += 1
         return True
 
@@ -159,9 +161,15 @@ class LoopBuffer(Buffer):
         """Take an event as soon as there is room, after those of others who wait."""
         from anyio import BrokenResourceError, ClosedResourceError
 
-        with suppress(BrokenResourceError, ClosedResourceError):
-            await self._sender.send(pair)
-            self._pushed += 1
+        self._waiting += 1
+        try:
+            with suppress(BrokenResourceError, ClosedResourceError):
+                await self._sender.send(pair)
+                self._pushed += 1
+        finally:
+            self._waiting -= 1
+            if self._has_ended:
+                self.end()
 
     async def get(self) -> Pair:
         """Give the next event, or raise `anyio.EndOfStream`. A checkpoint."""
@@ -171,9 +179,11 @@ class LoopBuffer(Buffer):
         return pair
 
     def end(self) -> None:
-        """Let no event come any more; what is there can still be read."""
-        with suppress(RuntimeError):  # whose loop is gone cannot be woken
-            self._sender.close()
+        """Let no event come any more; what is there, or waits for room, can still be read."""
+        self._has_ended = True
+        if self.is_closed or not self._waiting:  # the last of those who wait comes here again
+            with suppress(RuntimeError):  # whose loop is gone cannot be woken
+                self._sender.close()
 
     def close(self) -> None:
         """Let the reader leave, and the producers go that wait for room."""

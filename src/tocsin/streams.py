@@ -64,8 +64,9 @@ class Stream(Generic[EventT, DataT]):
 
     ``async with`` registers it and takes it off at the end, whatever ended it. Iteration gives
     ``(event, data)``; several tasks may iterate, and each pair goes to one of them. It ends when
-    somebody else takes the stream's block off, a scope for instance, after what is in the buffer,
-    and for a task that waits while another one leaves.
+    somebody else takes the stream's block off, a scope for instance, after what is in the buffer
+    and what calls under way still wait to put there; and for a task that waits while another one
+    leaves.
     """
 
     __slots__ = (
