@@ -695,6 +695,34 @@ def test_a_blocked_event_loop_is_an_error_and_nothing_begins_later(
         assert portal.call(rig.call, 1, None) == NOTIFY_DONE
 
 
+def test_what_fails_when_a_blocked_event_loop_goes_on_is_logged(
+    monkeypatch: pytest.MonkeyPatch, anyio_backend: str
+) -> None:
+    rig, entered, go_on = Rig(SrcuChain), threading.Event(), threading.Event()
+
+    def block(event: Any, data: Any) -> None:
+        entered.set()
+        assert go_on.wait(30)
+
+    def fail() -> None:
+        raise KeyError("no")
+
+    with start_blocking_portal(anyio_backend) as portal, capture_logs() as logged:
+        portal.call(rig.add, "block", block)
+        called = portal.start_task_soon(rig.call, 1, None)
+        assert entered.wait(30)
+        monkeypatch.setattr(threads, "PATIENCE", 0.01)
+        for do in fail, list:
+            with pytest.raises(TimeoutError):
+                threads.in_its_thread(rig.chain, do, is_undo=True)
+        go_on.set()
+        called.result(30)
+        portal.call(anyio.wait_all_tasks_blocked)
+    (line,) = logged
+    assert (line["event"], line["chain"]) == ("a chain was not brought back late", "chain")
+    assert line["exc_info"][0] is KeyError
+
+
 def test_a_bus_is_restored_though_the_loop_of_one_chain_is_blocked(
     monkeypatch: pytest.MonkeyPatch, anyio_backend: str
 ) -> None:

@@ -81,8 +81,8 @@ def bug(where: Any, name: str, subjects: list[Subject], said: str, **plan: Any) 
     """
 
     def note(make: Callable[[Any], Callable[..., Any]]) -> Any:
-        soon = {"stuck_after": 0.3} if "stuck" in said else {}
-        hard = SHORT._replace(**soon, **plan)
+        patience = 0.3 if "stuck" in said else SHORT.stuck_after
+        hard = SHORT._replace(stuck_after=patience, **plan)
         BUGS[make.__name__] = Bug(where, name, make, subjects, said, hard)
         return make
 

@@ -51,11 +51,11 @@ def registrations_restored(target: AnyChain | Bus) -> Generator[None]:
     Entering and leaving are sync, take effect at once, wait for no callback, and are legal in a
     callback and in any thread: of an async chain whose event loop runs in another thread it is that
     loop which does it, and a `TimeoutError` is raised when that is blocked for ten seconds; if that
-    is so when it is left, the loop restores the chain as soon as it goes on. Threads
-    and tasks that register should have ended when it is left: a `register` that waits for the lock
-    of a `BlockingChain` takes effect afterwards, and stays. Raises `InvalidTypeError` for what is
-    no chain and no bus; `AlreadyRegisteredError` in the end, all else being as before, for a block
-    which is being registered at that moment.
+    is so when it is left, the loop restores the chain as soon as it goes on, and what fails then is
+    logged. Threads and tasks that register should have ended when it is left: a `register` that
+    waits for the lock of a `BlockingChain` takes effect afterwards, and stays. Raises
+    `InvalidTypeError` for what is no chain and no bus; `AlreadyRegisteredError` in the end, all
+    else being as before, for a block which is being registered at that moment.
     """
     with ExitStack() as stack:
         if isinstance(target, Bus):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from tocsin import _log
 from tocsin.async_base import AsyncChain
 from tocsin.loops import soon
 
@@ -33,7 +34,7 @@ def in_its_thread(chain: Chain[Any, Any], do: Callable[[], T], *, is_undo: bool 
 
     Raises what ``do`` raises, and `TimeoutError` where the event loop does not come to it in time:
     then it is not done any more, unless it ``is_undo``, which the loop does when it goes on, since
-    nobody will ask for it again.
+    nobody will ask for it again; what that raises is logged.
     """
     loop = chain._binding.elsewhere if isinstance(chain, AsyncChain) else None
     if loop is None:
@@ -51,6 +52,8 @@ def in_its_thread(chain: Chain[Any, Any], do: Callable[[], T], *, is_undo: bool 
         has_begun = made.running() or made.done() if is_undo else not made.cancel()
         if has_begun:  # at the last moment
             return made.result()
+        if is_undo:
+            made.add_done_callback(partial(_tell_of_failure, chain.name))
         raise TimeoutError(
             f"chain {chain.name!r}: its event loop, in another thread, did nothing else for "
             f"{PATIENCE} s; a callback blocks it, or it was stopped"
@@ -62,6 +65,13 @@ def take_off(block: AnyBlock) -> None:
     chain = cast("Chain[Any, Any] | None", block.chain)
     if chain is not None:
         in_its_thread(chain, partial(chain._take_off, block), is_undo=True)
+
+
+def _tell_of_failure(name: str, made: Future[Any]) -> None:
+    """Log what a late undoing raised, which nobody waits for any more."""
+    error = made.exception()
+    if error is not None:
+        _log.warn("a chain was not brought back late", chain=name, error=error)
 
 
 def _fulfil(made: Future[T], do: Callable[[], T]) -> None:
