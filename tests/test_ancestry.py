@@ -51,8 +51,8 @@ def test_a_callback_of_the_loop_itself_belongs_to_no_task() -> None:
         done = asyncio.Event()
 
         def callback() -> None:
-            seen.append(look(chain))
             done.set()
+            seen.append(look(chain))
 
         asyncio.get_running_loop().call_soon(callback)
         await done.wait()

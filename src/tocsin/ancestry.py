@@ -262,7 +262,7 @@ def _current_task() -> TaskInfo | None:
 
     try:
         return get_current_task()
-    except RuntimeError:  # a callback of the loop itself
+    except (RuntimeError, TypeError):  # a callback of the loop itself; TypeError: anyio 4.11
         return None
 
 
