@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if "PYTEST_XDIST_WORKER" in os.environ:  # the tests are measured, not what they start
+        os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
     if config.getoption(EAGER):
         if sys.version_info < (3, 12):
             raise pytest.UsageError(f"{EAGER} needs Python 3.12 or newer")
