@@ -88,6 +88,12 @@ CASES: dict[str, Case] = {
     "lock: a call from a task of the callback, register, cancelled": lock(
         ["spawned"], ["register"], ["register 1"], delays=3
     ),
+    "lock: a concurrent call, a caller, unregister": lock(
+        ["call_concurrent", "call"], ["unregister"]
+    ),
+    "lock: a concurrent call, cancelled, unregister": lock(
+        ["call_concurrent"], ["unregister"], ["caller 1"]
+    ),
     "lock: a callback that waits for calls twice, register": Case(
         partial(PatienceScenario, ["twice"], ["register"]), delays=2, timers=0, far=6
     ),
@@ -103,6 +109,12 @@ CASES: dict[str, Case] = {
     "grace: 2 callers, register, unregister": grace(TWO, ["register", "unregister"], delays=5),
     "grace: a caller, synchronize, unregister": grace(["call"], ["synchronize", "unregister"]),
     "grace: a nested call, a caller, unregister": grace(["nested", "call"], ["unregister"]),
+    "grace: a concurrent call, a caller, unregister": grace(
+        ["call_concurrent", "call"], ["unregister"]
+    ),
+    "grace: a concurrent call, cancelled, a caller, unregister": grace(
+        ["call_concurrent", "call"], ["unregister"], ["caller 1"], delays=4
+    ),
 }
 
 NATIVE_CASES: dict[str, Case] = {

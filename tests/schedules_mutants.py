@@ -12,6 +12,7 @@ from textwrap import dedent, indent
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tocsin import BlockingChain
+from tocsin.bands import ConcurrentCalls
 from tocsin.guards import Guarded
 from tocsin.locks import GracePeriods, ReaderWriterLock
 from tocsin.pacing import Paced
@@ -113,6 +114,18 @@ MUTANTS: dict[str, Mutant] = {
         "wrote while",
         lock(["call", "call"], ["unregister"]),
         (Edit(ReaderWriterLock, "is_due", "or not self._is_idle()", ""),),
+    ),
+    "a reader not counted: while the tasks of a concurrent call run": Mutant(
+        "had not left",
+        grace(["call_concurrent"], ["unregister"]),
+        (
+            Edit(
+                ConcurrentCalls,
+                "call_concurrent",
+                "await _run_bands(walk, data, limit)",
+                "items.readers -= 1; await _run_bands(walk, data, limit); items.readers += 1",
+            ),
+        ),
     ),
     "a grace period that looks only at the newest snapshot": Mutant(
         "had not left",

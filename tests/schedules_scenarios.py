@@ -50,9 +50,9 @@ class Visit(NamedTuple):
 class Cast(Scenario):
     """Callers, writers and cancellers on one chain.
 
-    Callers: ``call``, ``call_report``; ``nested``, whose callback calls again; ``spawned``, whose
-    callback waits for a task that does. Writers by method. ``natively`` is `asyncio.Task.cancel`,
-    which unlike a scope also hits a task that is about to wake up.
+    Callers: ``call``, ``call_report``, ``call_concurrent``; ``nested``, whose callback calls again;
+    ``spawned``, whose callback waits for a task that does. Writers by method. ``natively`` is
+    `asyncio.Task.cancel`, which unlike a scope also hits a task that is about to wake up.
     """
 
     chain: Any
@@ -123,8 +123,8 @@ class Cast(Scenario):
 
     async def _call(self, name: str, what: str) -> None:
         behind = tuple(one for one in self.began if not self.done[one].is_set())
-        member = self.chain.call_report if what == "call_report" else self.chain.call
-        await member(what, Visit(name, self.turns.steps, behind))
+        member = "call" if what in ("nested", "spawned", "twice") else what
+        await getattr(self.chain, member)(what, Visit(name, self.turns.steps, behind))
 
     async def heard(self, event: str, visit: Visit | None) -> None:
         """Be the target."""
