@@ -18,6 +18,10 @@ VERSION := $(shell "$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[
 VENV ?= .venv-$(VERSION)
 endif
 endif
+# The oldest dependencies go where they are in nobody's way.
+ifneq ($(filter oldest,$(MAKECMDGOALS)),)
+VENV ?= .venv-oldest
+endif
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -30,7 +34,7 @@ RESULTS ?= build/benchmark$(VENV:.venv%=%).json
 # Pyright asks the first python on the PATH where packages are; its --verifytypes reads no other option.
 IN_VENV = PATH="$$(cd "$(BIN)" && pwd):$$PATH"
 
-.PHONY: demo test lint soak model schedules torture mutants fuzz bench bench-compare bench-plots clean
+.PHONY: demo test oldest lint soak model schedules torture mutants fuzz bench bench-compare bench-plots clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -42,6 +46,14 @@ test: $(STAMP)
 	"$(BIN)/coverage" run -m pytest -p no:randomly $(AT_ONCE)
 	"$(BIN)/coverage" combine --quiet
 	"$(BIN)/coverage" report
+
+# The same tests with the oldest of what Tocsin needs that pyproject.toml allows.
+OLDEST = import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+	extras = project["optional-dependencies"]; \
+	print(*[one.replace(">=", "==") for one in project["dependencies"] + extras["trio"] + extras["cli"]])
+oldest: $(STAMP)
+	"$(BIN)/python" -m pip install --quiet $$("$(BIN)/python" -c '$(OLDEST)')
+	"$(BIN)/python" -m pytest -p no:randomly $(AT_ONCE)
 
 lint: $(VENV)/.linted
 	"$(BIN)/ruff" check .
