@@ -81,6 +81,12 @@ class OddStr(str):
         return True
 
 
+class Boundless(int):
+    """An int that is never reached."""
+
+    __lt__ = __le__ = __gt__ = __ge__ = lambda self, other: False
+
+
 class Int64:
     """As numpy's: it reckons like an int, and is none."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ from tocsin import (
 )
 
 from .flavours import ASYNC, Held, maybe_await
+from .hostile import Boundless, OddStr
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -386,7 +388,8 @@ async def test_a_where_that_takes_its_own_block_off_hears_nothing(chain: Any) ->
     for overflow in ("raise", "drop_oldest", None):
         async with chain.stream(where=leave, overflow=overflow) as stream:
             await call(chain, 1)
-            assert stream.statistics().buffered in (0, 1)
+            assert stream.statistics()[2:4] == (0, 0)
+            assert [event async for event, _ in stream] == []
             assert chain.is_empty
 
 
@@ -610,6 +613,46 @@ def test_a_reader_whose_loop_is_gone_takes_its_stream_off() -> None:
     task.get_coro().close()
 
 
+def test_the_stream_of_a_reader_whose_loop_is_gone_can_be_taken_off_in_another() -> None:
+    chain = SrcuChain[int, None]("chain")
+    loop = asyncio.new_event_loop()
+    stream = chain.stream()
+    loop.run_until_complete(stream.__aenter__())
+    task = loop.create_task(anext(stream))
+    for _ in range(5):
+        loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+
+    async def take_off() -> None:
+        chain.unregister_nosync(chain.blocks[0])
+
+    anyio.run(take_off)
+    assert chain.is_empty
+    assert stream._buffer._sender.statistics().open_send_streams == 0  # type: ignore[attr-defined]
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    task.get_coro().close()
+    anyio.run(stream.__aexit__, None, None, None)
+
+
+def test_a_stream_that_is_left_behind_with_a_producer_is_closed() -> None:
+    chain = SrcuChain[int, None]("chain")
+    loop = asyncio.new_event_loop()
+    stream = chain.stream(max_buffer_size=1)
+    loop.run_until_complete(stream.__aenter__())
+    loop.run_until_complete(chain.call(1, None))
+    task = loop.create_task(chain.call(2, None))
+    for _ in range(5):
+        loop.run_until_complete(asyncio.sleep(0))
+    assert stream.statistics().producers_waiting == 1
+    loop.close()
+
+    anyio.run(chain.call, 3, None)
+    assert chain.is_empty
+    assert stream._buffer._sender.statistics().open_send_streams == 0  # type: ignore[attr-defined]
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    task.get_coro().close()
+
+
 def test_a_stream_whose_trio_run_has_ended_takes_itself_off() -> None:
     chain = AtomicChain[int, None]("chain")
 
@@ -696,6 +739,32 @@ async def test_who_waited_for_room_when_the_block_was_taken_off_is_still_heard(
         await call(async_chain, "late")
         assert [event async for event, _ in stream] == [0, 1, 2, 3]
         assert stream.statistics() == StreamStatistics(0, 1, 4, 0, 0)
+
+
+@pytest.mark.parametrize("rounds", range(4))
+async def test_who_had_come_to_a_full_block_that_was_taken_off_is_still_heard(
+    async_chain: Any, rounds: int
+) -> None:
+    seen: list[Any] = []
+
+    async def take_off() -> None:
+        for _ in range(rounds):
+            await checkpoint()
+        async_chain.unregister_nosync(block)
+
+    async def reader(stream: Any) -> None:
+        await checkpoint()
+        await checkpoint()
+        seen.extend([event async for event, _ in stream])
+
+    async with async_chain.stream(max_buffer_size=1) as stream:
+        block = async_chain.blocks[0]
+        await call(async_chain, 1)
+        async with anyio.create_task_group() as group:
+            group.start_soon(take_off)
+            group.start_soon(reader, stream)
+            await call(async_chain, 2)
+        assert len(seen) == stream.statistics().received == 2
 
 
 async def test_a_stream_taken_off_ends_when_all_who_waited_for_room_were_cancelled(
@@ -794,6 +863,23 @@ async def test_a_buffer_below_one_is_refused(chain: Any, size: int) -> None:
     message = f"chain 'chain': a stream needs a max_buffer_size of 1 or more, not {size}"
     with pytest.raises(ValueError, match=message):
         chain.stream(max_buffer_size=size)
+
+
+@pytest.mark.parametrize("size", [sys.maxsize + 1, 10**5000], ids=["long", "endless"])
+async def test_a_buffer_without_end_is_refused(chain: Any, size: int) -> None:
+    with pytest.raises(ValueError, match=f"a max_buffer_size of at most {sys.maxsize}, not "):
+        chain.stream(max_buffer_size=size)
+
+
+async def test_a_buffer_has_the_size_of_the_plain_int(chain: Any) -> None:
+    async with chain.stream(max_buffer_size=Boundless(2), overflow="drop_newest") as stream:
+        await call(chain, *range(9))
+        assert stream.statistics() == StreamStatistics(2, 2, 9, 7, 0)
+
+
+async def test_an_overflow_that_says_it_is_any_of_them_is_refused(chain: Any) -> None:
+    with pytest.raises(ValueError, match="with overflow='never' there is not"):
+        chain.stream(overflow=OddStr("never"))
 
 
 @pytest.mark.parametrize("size", [True, 1.5, "9", None, float("inf")])

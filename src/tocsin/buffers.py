@@ -10,6 +10,7 @@ in the buffer, or was dropped.
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from contextlib import suppress
 from threading import RLock
@@ -21,6 +22,7 @@ from .loops import is_closed, running_loop, soon, was_abandoned
 from .wording import as_int, shown
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from typing import TypeAlias
 
     from anyio import Event
@@ -53,13 +55,18 @@ class StreamStatistics(NamedTuple):
     """Calls that wait for room."""
 
 
-def check_size(size: object, what: str) -> None:
-    """Raise unless this can be the size of a buffer."""
+def check_size(size: object, what: str) -> int:
+    """Give the size of a buffer as a plain int, or raise."""
     number = as_int(size)
     if number is None or isinstance(size, bool):
         raise InvalidTypeError(f"{what} needs an int as max_buffer_size, not {type(size).__name__}")
     if number < 1:
-        raise InvalidValueError(f"{what} needs a max_buffer_size of 1 or more, not {shown(size)}")
+        raise InvalidValueError(f"{what} needs a max_buffer_size of 1 or more, not {shown(number)}")
+    if number > sys.maxsize:
+        raise InvalidValueError(
+            f"{what} needs a max_buffer_size of at most {sys.maxsize}, not {shown(number)}"
+        )
+    return number
 
 
 class Buffer:
@@ -87,7 +94,9 @@ class Buffer:
     if TYPE_CHECKING:  # said by each of them
 
         def push(self, pair: Pair) -> bool: ...  # noqa: D102
-        async def wait_and_push(self, pair: Pair) -> None: ...  # noqa: D102
+        async def wait_and_push(  # noqa: D102
+            self, pair: Pair, check: Callable[[], Awaitable[None]]
+        ) -> None: ...
         async def get(self) -> Pair: ...  # noqa: D102
         def end(self) -> None: ...  # noqa: D102
         def close(self) -> None: ...  # noqa: D102
@@ -157,12 +166,16 @@ class LoopBuffer(Buffer):
         self._pushed += 1
         return True
 
-    async def wait_and_push(self, pair: Pair) -> None:
-        """Take an event as soon as there is room, after those of others who wait."""
+    async def wait_and_push(self, pair: Pair, check: Callable[[], Awaitable[None]]) -> None:
+        """Take an event as soon as there is room, after those of others who wait.
+
+        ``check`` raises if it must not be waited for.
+        """
         from anyio import BrokenResourceError, ClosedResourceError
 
         self._waiting += 1
         try:
+            await check()
             with suppress(BrokenResourceError, ClosedResourceError):
                 await self._sender.send(pair)
                 self._pushed += 1
@@ -234,7 +247,7 @@ class ThreadBuffer(Buffer):
     def push(self, pair: Pair) -> bool:
         """Take an event if there is room, or nobody to read it; say if there is nothing to do."""
         with self._lock:
-            if self.is_closed:
+            if self.is_closed or self._has_ended:
                 return True
             if len(self._pairs) >= self.size:  # which is when nobody seems to read
                 return is_closed(self._loop) and self._abandon()

@@ -25,7 +25,7 @@ from .errors import (
     NotRegisteredError,
     WouldDeadlockError,
 )
-from .wording import shown
+from .wording import as_str, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,8 +65,8 @@ class Stream(Generic[EventT, DataT]):
     ``async with`` registers it and takes it off at the end, whatever ended it. Iteration gives
     ``(event, data)``; several tasks may iterate, and each pair goes to one of them. It ends when
     somebody else takes the stream's block off, a scope for instance, after what is in the buffer
-    and what calls under way still wait to put there; and for a task that waits while another one
-    leaves.
+    and what calls under way still wait to put there, while who comes to the block later is not
+    heard any more; and for a task that waits while another one leaves.
     """
 
     __slots__ = (
@@ -175,8 +175,7 @@ class Stream(Generic[EventT, DataT]):
     async def _wait_and_put(self, event: EventT, data: DataT) -> None:
         if self._wants(event, data):
             if not self._buffer.push((event, data)):
-                await self._refuse_to_wait_for_ourselves()
-                await self._buffer.wait_and_push((event, data))
+                await self._buffer.wait_and_push((event, data), self._refuse_to_wait_for_ourselves)
             if self._buffer.is_abandoned:
                 self._take_off()
 
@@ -245,8 +244,9 @@ class Streaming(Generic[EventT, DataT]):
         """Give the events of this chain as an async iterator, to be used with ``async with``.
 
         ``events``, ``priority`` and ``name`` are those of its block; ``where(event, data)`` says
-        which events to take, in the producer's call. Up to ``max_buffer_size`` events, 1 or more,
-        wait to be read. When the buffer is full, ``overflow`` says what becomes of the next one:
+        which events to take, in the producer's call. Up to ``max_buffer_size`` events, 1 to
+        `sys.maxsize`, wait to be read. When the buffer is full, ``overflow`` says what becomes of
+        the next one:
 
         - ``"wait"``, the default on async chains: the call waits until there is room. In the task
           that reads the stream, or opened it while nobody reads, that is a `WouldDeadlockError`.
@@ -260,15 +260,15 @@ class Streaming(Generic[EventT, DataT]):
         ``unregister_nosync``: it waits for no call. A stream's block gives no result, so where it
         is the last one the result of the call is `NOTIFY_DONE`.
         """
-        wanted = self._buffer_type.default if overflow is None else overflow
+        wanted = self._buffer_type.default if overflow is None else as_str(overflow)
         what = f"chain {self.name!r}: a stream"
-        if not isinstance(wanted, str) or wanted not in OVERFLOWS:  # pyright: ignore[reportUnnecessaryIsInstance]
+        if wanted not in OVERFLOWS:
             raise InvalidValueError(
-                f"{what} with overflow={shown(wanted)} there is not; "
+                f"{what} with overflow={shown(overflow)} there is not; "
                 f"use one of {', '.join(OVERFLOWS)}"
             )
-        check_size(max_buffer_size, what)
-        buffer = self._buffer_type(self.name, name, max_buffer_size, wanted)
+        size = check_size(max_buffer_size, what)
+        buffer = self._buffer_type(self.name, name, size, wanted)
         return Stream(self, buffer, where, events=events, priority=priority, name=name)
 
     async def wait_for(
