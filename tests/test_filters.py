@@ -30,6 +30,7 @@ from tocsin import (
 )
 
 from .flavours import ASYNC, FLAVOURS, SYNC, Held, Rig
+from .hostile import Boundless
 
 pytestmark = pytest.mark.anyio
 
@@ -191,6 +192,12 @@ def test_a_module_and_name_names_nobody_in_the_modules_beside_it() -> None:
     blocks = {module: make(module) for module in ("a", "m", "m1", "z")}
     admits = NameFilter(["m:probe"])
     assert [module for module, block in blocks.items() if admits(block)] == ["m"]
+
+
+def test_a_limit_is_that_of_the_plain_int(warnings: list[Any]) -> None:
+    assert must(NameFilter.parse("a,b,c", limit=Boundless(2))).names == ("a", "b")
+    with pytest.raises(FilterError, match="3 entries is over its limit of 2"):
+        NameFilter(list("abc"), limit=Boundless(2))
 
 
 def test_what_an_operator_writes_is_limited_however_high_the_limit(warnings: list[Any]) -> None:

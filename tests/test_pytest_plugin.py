@@ -102,6 +102,33 @@ def test_errors_are_injected_until_the_test_has_ended(passes: Any) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "fixtures",
+    [
+        "tocsin_registrations_restored, tocsin_recorder",
+        "tocsin_recorder, tocsin_registrations_restored",
+    ],
+)
+def test_a_recorder_is_off_its_chain_after_the_test_whatever_is_restored(
+    passes: Any, fixtures: str
+) -> None:
+    passes(
+        f"""
+        from tocsin import AtomicChain
+
+        chain = AtomicChain("chain")
+
+        def test_one({fixtures}):
+            chain.register(tocsin_recorder())
+            tocsin_registrations_restored(chain)
+
+        def test_two():
+            assert chain.is_empty
+        """,
+        2,
+    )
+
+
 def test_each_test_has_a_sequencer_of_its_own(passes: Any) -> None:
     passes(
         """

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from asyncio import CancelledError, current_task
+from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -254,6 +255,27 @@ async def test_one_block_of_a_band_can_fail(flavour: type[Any]) -> None:
 
 
 # Whose callback, and how often.
+
+
+class Array:
+    """An event that gives no plain answer when it is compared."""
+
+    def __eq__(self, other: object) -> Any:
+        return self
+
+    def __bool__(self) -> bool:
+        raise ValueError("ambiguous")
+
+    __hash__ = object.__hash__
+
+
+async def test_an_event_is_told_from_others_by_identity_if_it_must(rig: Rig) -> None:
+    array, nan = Array(), float("nan")
+    await rig.add("a", lambda event, data: NOTIFY_OK)
+    with inject_errors(rig.chain, {array: -errno.EBUSY}), inject_errors(rig.chain, {nan: -5}):
+        assert await rig.call(array, None) == BUSY
+        assert await rig.call(Array(), None) == NOTIFY_OK
+        assert await rig.call(nan, None) == notifier_from_errno(-5)
 
 
 async def test_only_the_chosen_block_fails(rig: Rig) -> None:
@@ -532,6 +554,36 @@ def test_a_sync_test_can_inject_into_a_chain_of_another_thread(
                 assert [portal.call(call) for _ in range(2)] == [BUSY, NOTIFY_OK]
             assert faults.injected == 1
             assert portal.call(call) == NOTIFY_OK
+
+
+@pytest.mark.parametrize("has_begun", [False, True])
+def test_nothing_fails_after_an_entering_that_was_interrupted(
+    monkeypatch: pytest.MonkeyPatch, anyio_backend_name: str, has_begun: bool
+) -> None:
+    rig, entered, go_on = Rig(SrcuChain), threading.Event(), threading.Event()
+
+    def block(event: Any, data: Any) -> int:
+        entered.set()
+        assert go_on.wait(30)
+        return NOTIFY_OK
+
+    def interrupted(made: Future[Any], timeout: float) -> Any:
+        if has_begun:
+            go_on.set()
+            wait([made])
+        raise KeyboardInterrupt
+
+    with start_blocking_portal(anyio_backend_name) as portal:
+        portal.call(rig.add, "block", block)
+        called = portal.start_task_soon(rig.call, "event", None)
+        assert entered.wait(30)
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Future, "result", interrupted)
+            with inject_errors(rig.chain, {"event": -errno.EBUSY}):
+                raise AssertionError
+        go_on.set()
+        assert called.result(30) == NOTIFY_OK
+        assert portal.call(rig.call, "event", None) == NOTIFY_OK
 
 
 @pytest.mark.parametrize("flavour", SYNC)

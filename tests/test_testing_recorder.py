@@ -325,7 +325,11 @@ class Kind(Enum):
     AN_EVENT_WITH_A_LONG_NAME = "an event with a long name"
 
 
-@pytest.mark.parametrize("event", [Shouting(), "A" * 10_000, Mute(), [*range(1000)]])
+class array:  # noqa: N801 - a name that reprlib goes by
+    pass
+
+
+@pytest.mark.parametrize("event", [Shouting(), "A" * 10_000, Mute(), [*range(1000)], array()])
 def test_a_message_shows_any_event_and_stays_short(event: Any) -> None:
     with pytest.raises(AssertionError) as caught:
         heard(*[event] * 500).assert_called_once_with(event)

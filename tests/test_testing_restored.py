@@ -674,6 +674,39 @@ def test_a_blocked_event_loop_in_another_thread_is_an_error_and_restores_the_cha
         assert rig.chain.is_empty
 
 
+def test_a_chain_is_restored_though_the_loop_of_one_that_a_block_moved_to_is_blocked(
+    monkeypatch: pytest.MonkeyPatch, anyio_backend: str
+) -> None:
+    chain, other = AtomicChain[Any, Any]("chain"), Rig(SrcuChain)
+    entered, go_on = threading.Event(), threading.Event()
+    moves, keeps, comes = (Recorder[Any, Any](name=name) for name in ("moves", "keeps", "comes"))
+
+    def block(event: Any, data: Any) -> None:
+        entered.set()
+        assert go_on.wait(30)
+
+    chain.register(moves)
+    chain.register(keeps)
+    with start_blocking_portal(anyio_backend) as portal:
+        stack = ExitStack()
+        stack.enter_context(registrations_restored(chain))
+        chain.unregister(moves)
+        chain.unregister(keeps)
+        chain.register(comes)
+        portal.call(other.add, "block", block)
+        portal.call(other.chain.register, moves)
+        called = portal.start_task_soon(other.call, 1, None)
+        assert entered.wait(30)
+        monkeypatch.setattr(threads, "PATIENCE", 0.01)
+        with pytest.raises(TimeoutError):
+            stack.close()
+        assert [*chain.blocks] == [keeps]
+        go_on.set()
+        called.result(30)
+        portal.call(anyio.wait_all_tasks_blocked)
+        assert moves not in other.chain
+
+
 def test_a_blocked_event_loop_is_an_error_and_nothing_begins_later(
     monkeypatch: pytest.MonkeyPatch, anyio_backend: str
 ) -> None:

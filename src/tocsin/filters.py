@@ -78,7 +78,7 @@ class NameFilter(NameFilterBase):
 
     def __init__(self, names: Iterable[str], *, limit: int | None = None) -> None:
         _check_names(names)
-        _check_limit(limit)
+        limit = _check_limit(limit)
         entries = tuple(dict.fromkeys(map(_check_entry, names)))
         if limit is not None and len(entries) > limit:
             raise FilterError(
@@ -108,7 +108,7 @@ class NameFilter(NameFilterBase):
         of the ``known`` names, if given, are discarded with a warning and listed in ``discarded``.
         Raises `FilterError` when none is left (``","``), `InvalidTypeError`, `InvalidValueError`.
         """
-        text = _check_text(text, known, limit)
+        text, limit = _check_text(text, known), _check_limit(limit)
         if known is not None:
             known = frozenset(str.__str__(name) for name in known)
         if not text.strip():
@@ -243,7 +243,7 @@ def _check_names(names: object) -> None:
         )
 
 
-def _check_text(text: object, known: object, limit: object) -> str:
+def _check_text(text: object, known: object) -> str:
     plain = as_str(text)
     if plain is None:
         raise InvalidTypeError(
@@ -255,7 +255,6 @@ def _check_text(text: object, known: object, limit: object) -> str:
             f"the known names of a name filter must be a collection of str or None, "
             f"not {type(known).__name__}"
         )
-    _check_limit(limit)
     return plain
 
 
@@ -265,16 +264,19 @@ def _are_names(known: object) -> bool:
     return all(isinstance(one, str) for one in cast("Collection[object]", known))
 
 
-def _check_limit(limit: object) -> None:
+def _check_limit(limit: object) -> int | None:
     if limit is None:
-        return
+        return None
     number = as_int(limit)
     if number is None or isinstance(limit, bool):
         raise InvalidTypeError(
             f"the limit of a name filter must be an int or None, not {type(limit).__name__}"
         )
     if number < 0:
-        raise InvalidValueError(f"the limit of a name filter must be 0 or more, not {shown(limit)}")
+        raise InvalidValueError(
+            f"the limit of a name filter must be 0 or more, not {shown(number)}"
+        )
+    return number
 
 
 def _why_invalid(entry: object) -> str | None:

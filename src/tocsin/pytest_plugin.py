@@ -74,8 +74,13 @@ def tocsin_recorder() -> Iterator[MakeRecorder]:
 
 
 @pytest.fixture
-def tocsin_registrations_restored() -> Iterator[RestoreRegistrations]:
-    """Have a chain or bus be, after the test, as it is when this is called with it."""
+def tocsin_registrations_restored(
+    tocsin_recorder: MakeRecorder,  # noqa: ARG001 - so that recorders leave after what comes back
+) -> Iterator[RestoreRegistrations]:
+    """Have a chain or bus be, after the test, as it is when this is called with it.
+
+    Recorders of the test leave it all the same.
+    """
     from .testing import registrations_restored
 
     with ExitStack() as stack:

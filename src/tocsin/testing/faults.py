@@ -169,7 +169,7 @@ class Injection:
 
     def _take(self, event: object, *, is_async: bool) -> Outcome | None:
         """Give what is to happen now, and count it; ``None`` for nothing."""
-        row = next((row for row in self._rows if event == row.event), None)
+        row = next((row for row in self._rows if _is(event, row.event)), None)
         if row is None or not self._is_open or (isinstance(row.outcome, Cancel) and not is_async):
             return None
         if next(row.tickets, _SPENT) is _SPENT:  # one step, for which racing calls contend
@@ -188,6 +188,14 @@ class _Row(NamedTuple):
 
 
 _SPENT = object()
+
+
+def _is(event: object, key: object) -> bool:
+    """Say whether they are one or equal; what has no truth value, as an array's, is not."""
+    try:
+        return (event,) == (key,)
+    except Exception:
+        return False
 
 
 def _fail(outcome: Any) -> int:
@@ -256,7 +264,11 @@ def _injecting(
     def leave(draft: Table) -> None:
         _rewrap(chain, draft, tuple(one for one in draft.wrappers if one is not wrap))
 
-    in_its_thread(chain, partial(chain._edit, enter))
+    try:
+        in_its_thread(chain, partial(chain._edit, enter))
+    except BaseException:
+        injection._close()  # what has just entered nobody will leave
+        raise
     try:
         yield injection
     finally:

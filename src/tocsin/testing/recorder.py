@@ -239,7 +239,7 @@ def _show(event: object) -> str:
     """Show an event, however long it is, and if its own text fails or would steer a terminal."""
     try:
         said = _short.repr(event)
-    except ValueError:  # there is a number with more digits than Python cares to write
+    except Exception:  # a number of too many digits, or a type that has the name of a builtin
         said = shown(event)
     return printable(said)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from tocsin import _log
 from tocsin.admission import Layer
@@ -52,8 +52,9 @@ def registrations_restored(target: AnyChain | Bus) -> Generator[None]:
     callback and in any thread: of an async chain whose event loop runs in another thread it is that
     loop which does it, and a `TimeoutError` is raised when that is blocked for ten seconds; if that
     is so when it is left, the loop restores the chain as soon as it goes on, and what fails then is
-    logged. Threads and tasks that register should have ended when it is left: a `register` that
-    waits for the lock of a `BlockingChain` takes effect afterwards, and stays. Raises
+    logged; a block that has moved to a chain whose loop is blocked leaves that one late, and does
+    not come back. Threads and tasks that register should have ended when it is left: a `register`
+    that waits for the lock of a `BlockingChain` takes effect afterwards, and stays. Raises
     `InvalidTypeError` for what is no chain and no bus; `AlreadyRegisteredError` in the end, all
     else being as before, for a block which is being registered at that moment.
     """
@@ -95,10 +96,11 @@ class _ChainState:
 
     def restore(self) -> None:
         """Bring it all back."""
-        for place in self._places:
-            if place.block.chain is not self._chain._me:
-                take_off(place.block)
-        in_its_thread(self._chain, self._put_back, is_undo=True)
+        with ExitStack() as stack:  # another chain's loop may be blocked
+            stack.callback(in_its_thread, self._chain, self._put_back, is_undo=True)
+            for place in self._places:
+                if place.block.chain is not self._chain._me:
+                    stack.callback(take_off, place.block)
 
     def _put_back(self) -> None:
         chain, before = self._chain, self._chain._table
@@ -165,13 +167,19 @@ class _ChainState:
     def _refuse_claimed(self, kept: list[_Place]) -> None:
         missing = [place.block for place in self._places if place not in kept]
         for block in missing:
-            if block._nb_can_return:
+            if block._nb_can_return and not _is_on_a_chain(block):
                 raise AlreadyRegisteredError(
                     f"block {block.name!r} is not back on chain {self._chain.name!r}: it is being "
                     f"registered at this moment; leave registrations_restored() afterwards",
                     chain=self._chain._me,
                     block=block,
                 )
+
+
+def _is_on_a_chain(block: AnyBlock) -> bool:
+    """Say whether a block is still on another chain, whose loop was blocked."""
+    chain = cast("Chain[Any, Any] | None", block.chain)
+    return chain is not None and chain._table.has(block)
 
 
 def _open_layers(filters: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -33,8 +33,8 @@ def in_its_thread(chain: Chain[Any, Any], do: Callable[[], T], *, is_undo: bool 
     """Do something where nothing else can happen to the chain at the same time; give its result.
 
     Raises what ``do`` raises, and `TimeoutError` where the event loop does not come to it in time:
-    then it is not done any more, unless it ``is_undo``, which the loop does when it goes on, since
-    nobody will ask for it again; what that raises is logged.
+    then, or when the waiting is interrupted, it is not done any more, unless it ``is_undo``, which
+    the loop does when it goes on, since nobody will ask for it again; what that raises is logged.
     """
     loop = chain._binding.elsewhere if isinstance(chain, AsyncChain) else None
     if loop is None:
@@ -58,6 +58,10 @@ def in_its_thread(chain: Chain[Any, Any], do: Callable[[], T], *, is_undo: bool 
             f"chain {chain.name!r}: its event loop, in another thread, did nothing else for "
             f"{PATIENCE} s; a callback blocks it, or it was stopped"
         ) from None
+    except BaseException:
+        if not is_undo:
+            made.cancel()
+        raise
 
 
 def take_off(block: AnyBlock) -> None:
