@@ -101,7 +101,8 @@ bench-plots: $(STAMP)
 	"$(BIN)/python" -m tests.benchmarks.plots build/benchmark*.json \
 		--plots docs/explanation/images --page docs/explanation/performance.md $(ARGS)
 
-# Every order in which small casts of tasks can use the lock and the grace period; some minutes.
+# The orders in which small casts of tasks can use the lock and the grace period, all of them or up to
+# the bounds that it prints; some minutes.
 schedules: $(STAMP)
 	"$(BIN)/python" -m tests.schedules_cases
 

@@ -713,6 +713,42 @@ async def test_a_block_that_set_filter_parked_is_not_running_when_it_returns(fla
     assert rig.drain() == ["slow ends", "narrowed"]
 
 
+async def test_d3_a_filter_waits_for_every_block_that_it_parks() -> None:
+    chain, slow, log = SrcuChain[str, Any]("chain"), {"a": Held(), "b": Held()}, list[str]()
+    for name, callback in slow.items():
+        await chain.register(callback, name=name, events=[name])
+
+    async def narrow() -> None:
+        await chain.set_filter(NameFilter(()))
+        log.append("narrowed")
+
+    async with anyio.create_task_group() as tasks:
+        for name in slow:
+            tasks.start_soon(chain.call, name, None)
+        await anyio.wait_all_tasks_blocked()
+        tasks.start_soon(narrow)
+        await anyio.wait_all_tasks_blocked()
+        for name, callback in slow.items():
+            log.append(f"{name} ends")
+            callback.release.set()
+            await anyio.wait_all_tasks_blocked()
+    assert log == ["a ends", "b ends", "narrowed"]
+
+
+@pytest.mark.parametrize("flavour", ASYNC)
+async def test_set_filter_nowait_waits_for_one_of_many_as_little(flavour: Any) -> None:
+    chain, slow = flavour("chain"), Held()
+    for name, callback in (("idle", Held()), ("running", slow), ("idle_too", Held())):
+        await chain.register(callback, name=name, events=[name])
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(chain.call, "running", None)
+        await slow.entered.wait()
+        with pytest.raises(anyio.WouldBlock):
+            chain.set_filter_nowait(NameFilter(()))
+        assert names(chain.blocks) == ["idle", "running", "idle_too"]
+        slow.release.set()
+
+
 @pytest.mark.parametrize("flavour", ASYNC)
 async def test_set_filter_nowait_needs_no_event_loop_and_does_the_same(flavour: Any) -> None:
     rig = Rig(flavour)

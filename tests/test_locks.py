@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from tocsin import BlockingChain, WouldDeadlockError
+from tocsin import AlreadyRegisteredError, BlockingChain, NotRegisteredError, WouldDeadlockError
 from tocsin.locks import GracePeriods, ReaderWriterLock
 from tocsin.view import Snapshot
 
@@ -118,6 +118,18 @@ async def test_an_uncontended_lock_costs_no_await() -> None:
     for coroutine in (chain.call(1, None), chain.register(nothing), chain.unregister(block)):
         with pytest.raises(StopIteration):
             coroutine.send(None)
+
+
+def test_what_is_refused_at_once_leaves_the_lock_free() -> None:
+    chain = BlockingChain[Any, Any]("chain")
+    block = chain.register_nowait(nothing)
+    with pytest.raises(AlreadyRegisteredError):
+        chain.register_nowait(block)
+    chain.unregister_nowait(block)
+    with pytest.raises(NotRegisteredError):
+        chain.unregister_nowait(block)
+    chain.set_filter_nowait(None)
+    assert chain.is_empty
 
 
 @pytest.mark.usefixtures("endless_patience")

@@ -54,6 +54,32 @@ def test_a_chain_made_at_import_time_works_under_one_run_after_another(
 
 @every_async
 @every_backend
+def test_a_chain_may_go_to_another_thread_when_its_loop_is_closed(
+    flavour: Any, backend: str
+) -> None:
+    chain, errors = flavour("chain"), list[BaseException]()
+
+    async def use() -> None:
+        block = await chain.register(nothing)
+        await chain.call(1, None)
+        chain.unregister_nosync(block)
+
+    def run() -> None:
+        try:
+            anyio.run(use, backend=backend)
+        except Exception as error:
+            errors.append(error)
+
+    run()
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(30)
+    run()
+    assert errors == []
+
+
+@every_async
+@every_backend
 def test_another_loop_is_refused_while_the_first_is_open(flavour: Any, backend: str) -> None:
     chain = flavour("chain")
     errors: list[str] = []

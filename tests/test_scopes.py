@@ -25,6 +25,7 @@ from tocsin import (
     WouldDeadlockError,
     WrongLoopError,
 )
+from tocsin.scopes import ambient_scope
 
 from .flavours import ASYNC, FLAVOURS, Held, Rig, maybe_await
 
@@ -226,6 +227,15 @@ async def test_the_innermost_ambient_scope_owns(rig: Rig) -> None:
         second = await rig.add("second")
         third = await inner.register(rig.chain, hear)
     assert (outer.blocks, inner.blocks) == ((second,), (first, third))
+
+
+async def test_a_scope_that_was_entered_twice_is_ambient_no_more(rig: Rig) -> None:
+    scope = Scope("twice")
+    with scope, scope:
+        block = await rig.add("a")
+        assert block.owner is scope
+    assert ambient_scope() is None
+    assert (await rig.add("b")).owner is None
 
 
 async def test_child_tasks_inherit_the_ambient_scope(rig: Rig) -> None:
@@ -623,6 +633,16 @@ async def test_a_scope_forgets_blocks_that_left_and_have_ended() -> None:
         del block
     assert [one() for one in gone] == [None, None, None]
     await scope.aclose()
+
+
+async def test_a_scope_keeps_no_list_of_those_that_have_ended() -> None:
+    chain, scope = AtomicChain[Any, Any]("chain"), Scope("scope")
+    for _ in range(5):
+        scope.register_nowait(chain, hear, once=True)
+        chain.call(1, None)
+        assert len(scope._left) <= 1
+    await scope.aclose()
+    assert scope._left == []
 
 
 def test_closing_waits_for_a_walk_of_another_thread_that_a_block_left() -> None:

@@ -318,6 +318,10 @@ async def test_a_full_stream_drops_and_counts_and_warns_once(
             assert stream.statistics() == StreamStatistics(0, 2, 4, 2, 0)
             assert len(logs) == 1
             await call(chain, 5, 6, 7)
+            assert len(logs) == 2
+            for number in range(8, 12):  # a reader that is never done
+                await read(stream, 1)
+                await call(chain, number, number)
     assert [(log["event"], log["chain"], log["stream"]) for log in logs] == [
         ("a stream drops events", "chain", "stream")
     ] * 2
@@ -928,9 +932,12 @@ async def test_a_stream_is_read_inside_of_its_context(chain: Any) -> None:
     with pytest.raises(anyio.ClosedResourceError, match=message):
         await anext(stream)
     async with stream:
-        pass
+        await call(chain, 1)
+        reading = stream._buffer
     with pytest.raises(anyio.ClosedResourceError, match=message):
         await anext(stream)
+    with pytest.raises(anyio.ClosedResourceError):
+        await reading.get()
     with pytest.raises(ValueError, match="of chain 'chain' was entered before; make another one"):
         await stream.__aenter__()
 
@@ -1023,16 +1030,16 @@ async def test_what_has_come_is_counted_at_once(chain: Any) -> None:
         assert stream.statistics().received == 1
 
 
-def test_a_cancelled_reading_leaves_nothing_behind() -> None:
-    async def main() -> None:
-        chain = AtomicChain[int, None]("chain")
-        async with chain.stream() as stream:
-            for _ in range(3):
-                with anyio.move_on_after(0):
-                    await anext(stream)
-            assert stream._buffer._readers == []  # type: ignore[attr-defined]
-
-    anyio.run(main)
+async def test_a_cancelled_reading_leaves_nothing_behind() -> None:
+    chain = AtomicChain[int, None]("chain")
+    async with chain.stream() as stream:
+        readers: Any = stream._buffer._readers  # type: ignore[attr-defined]
+        async with anyio.create_task_group() as group:
+            group.start_soon(anext, stream)
+            await anyio.wait_all_tasks_blocked()
+            assert len(readers) == 1
+            group.cancel_scope.cancel()
+        assert readers == []
 
 
 def test_a_signal_that_comes_while_a_reader_looks_wakes_it() -> None:
