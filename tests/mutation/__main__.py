@@ -206,14 +206,20 @@ def _state() -> str:
     return sha256(b"".join(path.read_bytes() for path in sorted(paths))).hexdigest()
 
 
+def digest(module: str) -> str:
+    """Give what changes when the source of a module does."""
+    return sha256((SOURCE / f"{module}.py").read_bytes()).hexdigest()[:12]
+
+
 def report(mutants: Sequence[Mutant], verdicts: Mapping[str, Verdict]) -> bool:
-    """Print the figures and the survivors; say whether enough were killed."""
-    print(f"{'module':<14}{'mutants':>8}{'killed':>8}{'survived':>10}{'rate':>8}")
+    """Print the figures, as the page has them, and the survivors; say if enough were killed."""
     for module in (*dict.fromkeys(one.module for one in mutants), "all"):
         found = [verdicts[one.key] for one in mutants if module in (one.module, "all")]
         killed = sum(one.outcome != "survived" for one in found)
         rate = 100 * killed / len(found)
-        print(f"{module:<14}{len(found):>8}{killed:>8}{len(found) - killed:>10}{rate:>7.1f}%")
+        what, source = ("**all**", "") if module == "all" else (f"`{module}.py`", digest(module))
+        figures = f"{len(found)} | {killed} | {len(found) - killed} | {rate:.1f} %"
+        print(f"| {what} | {figures} | {source} |")
     counts = Counter(verdicts[one.key].outcome for one in mutants)
     print(", ".join(f"{number} {outcome}" for outcome, number in sorted(counts.items())))
     known = known_survivors()
