@@ -217,9 +217,11 @@ def report(mutants: Sequence[Mutant], verdicts: Mapping[str, Verdict]) -> bool:
         found = [verdicts[one.key] for one in mutants if module in (one.module, "all")]
         killed = sum(one.outcome != "survived" for one in found)
         rate = 100 * killed / len(found)
-        what, source = ("**all**", "") if module == "all" else (f"`{module}.py`", digest(module))
         figures = f"{len(found)} | {killed} | {len(found) - killed} | {rate:.1f} %"
-        print(f"| {what} | {figures} | {source} |")
+        if module == "all":
+            print(f"| **all** | {figures} | |")
+        else:
+            print(f"| `{module}.py` | {figures} | {digest(module)} |")
     counts = Counter(verdicts[one.key].outcome for one in mutants)
     print(", ".join(f"{number} {outcome}" for outcome, number in sorted(counts.items())))
     known = known_survivors()
