@@ -707,6 +707,33 @@ def test_a_chain_is_restored_though_the_loop_of_one_that_a_block_moved_to_is_blo
         assert moves not in other.chain
 
 
+def test_a_restore_whose_waiting_is_interrupted_is_made_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, anyio_backend: str
+) -> None:
+    rig, entered, go_on = Rig(SrcuChain), threading.Event(), threading.Event()
+
+    def block(event: Any, data: Any) -> None:
+        entered.set()
+        assert go_on.wait(30)
+
+    def interrupted(made: Future[Any], timeout: float) -> Any:
+        raise KeyboardInterrupt
+
+    with start_blocking_portal(anyio_backend) as portal:
+        stack = ExitStack()
+        stack.enter_context(registrations_restored(rig.chain))
+        portal.call(rig.add, "block", block)
+        called = portal.start_task_soon(rig.call, 1, None)
+        assert entered.wait(30)
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Future, "result", interrupted)
+            stack.close()
+        go_on.set()
+        called.result(30)
+        portal.call(anyio.wait_all_tasks_blocked)
+        assert rig.chain.is_empty
+
+
 def test_a_blocked_event_loop_is_an_error_and_nothing_begins_later(
     monkeypatch: pytest.MonkeyPatch, anyio_backend: str
 ) -> None:
