@@ -6,13 +6,13 @@ import re
 import signal
 import threading
 import time
-from contextlib import suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from io import StringIO
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
 import pytest
-from click.testing import CliRunner
 
 from tocsin import AtomicChain, BlockingChain, RawChain, SrcuChain, chains
 from tocsin.admission import Admission
@@ -332,8 +332,17 @@ def test_the_torture_finds(name: str, subject: Subject, monkeypatch: pytest.Monk
 LINE = r"{} +seed=7 calls=[\d,]+ writes=[\d,]+ cancelled=[\d,]+ longest wait=.+ violations={} \d+ s"
 
 
-def run(*arguments: str) -> Any:
-    return CliRunner().invoke(main, ["--jobs", "1", "--seed", "7", *arguments])
+class Result(NamedTuple):
+    exit_code: object
+    stdout: str
+    stderr: str
+
+
+def run(*arguments: str) -> Result:
+    out, err = StringIO(), StringIO()
+    with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+        main(["--jobs", "1", "--seed", "7", *arguments])
+    return Result(ended.value.code, out.getvalue(), err.getvalue())
 
 
 def test_the_command_prints_a_line_for_each_flavour_and_one_for_all() -> None:
