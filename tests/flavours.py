@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import threading
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +13,9 @@ import anyio
 from tocsin import AtomicChain, BlockingChain, NotifierBlock, RawChain, SrcuChain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
+
+    from anyio.from_thread import BlockingPortal
 
 SYNC = [AtomicChain, RawChain]
 ASYNC = [BlockingChain, SrcuChain]
@@ -45,6 +49,17 @@ class Held:
     async def __call__(self, event: Any, data: Any) -> None:
         self.entered.set()
         await self.release.wait()
+
+
+class HeldThread:
+    """A sync callback that says when it was entered and holds its thread until it is released."""
+
+    def __init__(self) -> None:
+        self.entered, self.release = threading.Event(), threading.Event()
+
+    def __call__(self, event: Any, data: Any) -> None:
+        self.entered.set()
+        assert self.release.wait(30)
 
 
 class Rig:
@@ -112,3 +127,21 @@ WAYS: list[tuple[type[Any], str, str]] = [
     (SrcuChain, "async", "call"),
 ]
 WAY_IDS = [f"{flavour.__name__}-{colour}-{walk}" for flavour, colour, walk in WAYS]
+
+
+@contextmanager
+def blocked_loop(portal: BlockingPortal, rig: Rig) -> Generator[HeldThread]:
+    """Have a callback of the chain block its event loop, in another thread, until it is released.
+
+    Leaving releases it, and waits until the loop has done all that it could.
+    """
+    held = HeldThread()
+    portal.call(rig.add, "block", held)
+    called = portal.start_task_soon(rig.call, "event", None)
+    assert held.entered.wait(30)
+    try:
+        yield held
+    finally:
+        held.release.set()
+        called.result(30)
+        portal.call(anyio.wait_all_tasks_blocked)

@@ -35,7 +35,17 @@ from tocsin import (
 )
 from tocsin.testing import Cancel, Delay, inject_errors
 
-from .flavours import ASYNC, FLAVOURS, SYNC, WAY_IDS, WAYS, Held, Rig, maybe_await
+from .flavours import (
+    ASYNC,
+    FLAVOURS,
+    SYNC,
+    WAY_IDS,
+    WAYS,
+    Held,
+    Rig,
+    blocked_loop,
+    maybe_await,
+)
 
 if TYPE_CHECKING:
     from tocsin.testing import Outcome
@@ -560,30 +570,20 @@ def test_a_sync_test_can_inject_into_a_chain_of_another_thread(
 def test_nothing_fails_after_an_entering_that_was_interrupted(
     monkeypatch: pytest.MonkeyPatch, anyio_backend_name: str, has_begun: bool
 ) -> None:
-    rig, entered, go_on = Rig(SrcuChain), threading.Event(), threading.Event()
-
-    def block(event: Any, data: Any) -> int:
-        entered.set()
-        assert go_on.wait(30)
-        return NOTIFY_OK
-
-    def interrupted(made: Future[Any], timeout: float) -> Any:
-        if has_begun:
-            go_on.set()
-            wait([made])
-        raise KeyboardInterrupt
-
+    rig = Rig(SrcuChain)
     with start_blocking_portal(anyio_backend_name) as portal:
-        portal.call(rig.add, "block", block)
-        called = portal.start_task_soon(rig.call, "event", None)
-        assert entered.wait(30)
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        with blocked_loop(portal, rig) as held, monkeypatch.context() as patch:
+
+            def interrupted(made: Future[Any], timeout: float) -> Any:
+                if has_begun:
+                    held.release.set()
+                    wait([made])
+                raise KeyboardInterrupt
+
             patch.setattr(Future, "result", interrupted)
-            with inject_errors(rig.chain, {"event": -errno.EBUSY}):
-                raise AssertionError
-        go_on.set()
-        assert called.result(30) == NOTIFY_OK
-        assert portal.call(rig.call, "event", None) == NOTIFY_OK
+            with pytest.raises(KeyboardInterrupt):
+                inject_errors(rig.chain, {"event": -errno.EBUSY}).__enter__()
+        assert portal.call(rig.call, "event", None) == NOTIFY_DONE
 
 
 @pytest.mark.parametrize("flavour", SYNC)

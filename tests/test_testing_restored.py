@@ -30,7 +30,7 @@ from tocsin import (
 )
 from tocsin.testing import Recorder, inject_errors, registrations_restored, threads
 
-from .flavours import ASYNC, FLAVOURS, Held, Rig
+from .flavours import ASYNC, FLAVOURS, Held, Rig, blocked_loop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -653,24 +653,14 @@ def test_an_event_loop_that_stands_still_in_another_thread_is_no_danger() -> Non
 def test_a_blocked_event_loop_in_another_thread_is_an_error_and_restores_the_chain_later(
     monkeypatch: pytest.MonkeyPatch, anyio_backend: str
 ) -> None:
-    rig, entered, go_on = Rig(BlockingChain), threading.Event(), threading.Event()
+    rig = Rig(BlockingChain)
     monkeypatch.setattr(threads, "PATIENCE", 0.01)
-
-    def block(event: Any, data: Any) -> None:
-        entered.set()
-        assert go_on.wait(30)
-
     with start_blocking_portal(anyio_backend) as portal:
         stack = ExitStack()
         stack.enter_context(registrations_restored(rig.chain))
-        portal.call(rig.add, "block", block)
-        called = portal.start_task_soon(rig.call, 1, None)
-        assert entered.wait(30)
-        with pytest.raises(TimeoutError, match=r"chain 'chain': its event loop, in another"):
+        message = r"chain 'chain': its event loop, in another"
+        with blocked_loop(portal, rig), pytest.raises(TimeoutError, match=message):
             stack.close()
-        go_on.set()
-        called.result(30)
-        portal.call(anyio.wait_all_tasks_blocked)
         assert rig.chain.is_empty
 
 
@@ -678,12 +668,7 @@ def test_a_chain_is_restored_though_the_loop_of_one_that_a_block_moved_to_is_blo
     monkeypatch: pytest.MonkeyPatch, anyio_backend: str
 ) -> None:
     chain, other = AtomicChain[Any, Any]("chain"), Rig(SrcuChain)
-    entered, go_on = threading.Event(), threading.Event()
     moves, keeps, comes = (Recorder[Any, Any](name=name) for name in ("moves", "keeps", "comes"))
-
-    def block(event: Any, data: Any) -> None:
-        entered.set()
-        assert go_on.wait(30)
 
     chain.register(moves)
     chain.register(keeps)
@@ -693,28 +678,19 @@ def test_a_chain_is_restored_though_the_loop_of_one_that_a_block_moved_to_is_blo
         chain.unregister(moves)
         chain.unregister(keeps)
         chain.register(comes)
-        portal.call(other.add, "block", block)
         portal.call(other.chain.register, moves)
-        called = portal.start_task_soon(other.call, 1, None)
-        assert entered.wait(30)
-        monkeypatch.setattr(threads, "PATIENCE", 0.01)
-        with pytest.raises(TimeoutError):
-            stack.close()
-        assert [*chain.blocks] == [keeps]
-        go_on.set()
-        called.result(30)
-        portal.call(anyio.wait_all_tasks_blocked)
+        with blocked_loop(portal, other):
+            monkeypatch.setattr(threads, "PATIENCE", 0.01)
+            with pytest.raises(TimeoutError):
+                stack.close()
+            assert [*chain.blocks] == [keeps]
         assert moves not in other.chain
 
 
 def test_a_restore_whose_waiting_is_interrupted_is_made_all_the_same(
     monkeypatch: pytest.MonkeyPatch, anyio_backend: str
 ) -> None:
-    rig, entered, go_on = Rig(SrcuChain), threading.Event(), threading.Event()
-
-    def block(event: Any, data: Any) -> None:
-        entered.set()
-        assert go_on.wait(30)
+    rig = Rig(SrcuChain)
 
     def interrupted(made: Future[Any], timeout: float) -> Any:
         raise KeyboardInterrupt
@@ -722,62 +698,40 @@ def test_a_restore_whose_waiting_is_interrupted_is_made_all_the_same(
     with start_blocking_portal(anyio_backend) as portal:
         stack = ExitStack()
         stack.enter_context(registrations_restored(rig.chain))
-        portal.call(rig.add, "block", block)
-        called = portal.start_task_soon(rig.call, 1, None)
-        assert entered.wait(30)
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        with blocked_loop(portal, rig), monkeypatch.context() as patch:
             patch.setattr(Future, "result", interrupted)
-            stack.close()
-        go_on.set()
-        called.result(30)
-        portal.call(anyio.wait_all_tasks_blocked)
+            with pytest.raises(KeyboardInterrupt):
+                stack.close()
         assert rig.chain.is_empty
 
 
 def test_a_blocked_event_loop_is_an_error_and_nothing_begins_later(
     monkeypatch: pytest.MonkeyPatch, anyio_backend: str
 ) -> None:
-    rig, entered, go_on = Rig(SrcuChain), threading.Event(), threading.Event()
-
-    def block(event: Any, data: Any) -> None:
-        entered.set()
-        assert go_on.wait(30)
+    rig = Rig(SrcuChain)
 
     with start_blocking_portal(anyio_backend) as portal:
-        portal.call(rig.add, "block", block)
-        called = portal.start_task_soon(rig.call, 1, None)
-        assert entered.wait(30)
-        monkeypatch.setattr(threads, "PATIENCE", 0.01)
-        with pytest.raises(TimeoutError), inject_errors(rig.chain, {1: KeyError}):
-            raise AssertionError
-        go_on.set()
-        called.result(30)
+        with blocked_loop(portal, rig):
+            monkeypatch.setattr(threads, "PATIENCE", 0.01)
+            with pytest.raises(TimeoutError), inject_errors(rig.chain, {1: KeyError}):
+                raise AssertionError
         assert portal.call(rig.call, 1, None) == NOTIFY_DONE
 
 
 def test_what_fails_when_a_blocked_event_loop_goes_on_is_logged(
     monkeypatch: pytest.MonkeyPatch, anyio_backend: str
 ) -> None:
-    rig, entered, go_on = Rig(SrcuChain), threading.Event(), threading.Event()
-
-    def block(event: Any, data: Any) -> None:
-        entered.set()
-        assert go_on.wait(30)
+    rig = Rig(SrcuChain)
 
     def fail() -> None:
         raise KeyError("no")
 
     with start_blocking_portal(anyio_backend) as portal, capture_logs() as logged:
-        portal.call(rig.add, "block", block)
-        called = portal.start_task_soon(rig.call, 1, None)
-        assert entered.wait(30)
-        monkeypatch.setattr(threads, "PATIENCE", 0.01)
-        for do in fail, list:
-            with pytest.raises(TimeoutError):
-                threads.in_its_thread(rig.chain, do, is_undo=True)
-        go_on.set()
-        called.result(30)
-        portal.call(anyio.wait_all_tasks_blocked)
+        with blocked_loop(portal, rig):
+            monkeypatch.setattr(threads, "PATIENCE", 0.01)
+            for do in fail, list:
+                with pytest.raises(TimeoutError):
+                    threads.in_its_thread(rig.chain, do, is_undo=True)
     (line,) = logged
     assert (line["event"], line["chain"]) == ("a chain was not brought back late", "chain")
     assert line["exc_info"][0] is KeyError
@@ -788,11 +742,6 @@ def test_a_bus_is_restored_though_the_loop_of_one_chain_is_blocked(
 ) -> None:
     bus, rig, watcher = Bus("bus"), Rig(SrcuChain), Watcher()
     here, there = AtomicChain[Any, Any]("here"), rig.chain
-    entered, go_on = threading.Event(), threading.Event()
-
-    def block(event: Any, data: Any) -> None:
-        entered.set()
-        assert go_on.wait(30)
 
     bus.add(here)
     bus.observe(watcher)
@@ -801,16 +750,11 @@ def test_a_bus_is_restored_though_the_loop_of_one_chain_is_blocked(
         stack.enter_context(registrations_restored(bus))
         portal.call(bus.add, there)
         bus.remove("here")
-        portal.call(rig.add, "block", block)
-        called = portal.start_task_soon(rig.call, 1, None)
-        assert entered.wait(30)
-        monkeypatch.setattr(threads, "PATIENCE", 0.01)
-        with pytest.raises(TimeoutError):
-            stack.close()
-        assert [*bus] == [here]
-        go_on.set()
-        called.result(30)
-        portal.call(anyio.wait_all_tasks_blocked)
+        with blocked_loop(portal, rig):
+            monkeypatch.setattr(threads, "PATIENCE", 0.01)
+            with pytest.raises(TimeoutError):
+                stack.close()
+            assert [*bus] == [here]
         watcher.seen.clear()
         portal.call(rig.add, "later")
         here.register(Recorder[Any, Any](name="seen"))

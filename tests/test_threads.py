@@ -20,6 +20,7 @@ from tocsin.ancestry import thread_walks
 from tocsin.table import Table
 
 from .alarms import alarmed
+from .flavours import HeldThread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,17 +51,6 @@ def threads(*targets: Callable[[], Any]) -> Iterator[list[BaseException]]:
         for thread in running:
             thread.join(30)
             assert not thread.is_alive()
-
-
-class Held:
-    """A callback that another thread can hold in the middle."""
-
-    def __init__(self) -> None:
-        self.entered, self.release = threading.Event(), threading.Event()
-
-    def __call__(self, event: Any, data: Any) -> None:
-        self.entered.set()
-        assert self.release.wait(30)
 
 
 def test_a_storm_of_registrations_and_calls_loses_nothing() -> None:
@@ -218,7 +208,7 @@ def test_of_two_threads_that_register_one_block_one_succeeds() -> None:
 
 
 def test_d3_a_block_removed_by_another_thread_before_its_turn_is_not_called() -> None:
-    chain, held, heard = AtomicChain[Any, Any]("chain"), Held(), []
+    chain, held, heard = AtomicChain[Any, Any]("chain"), HeldThread(), []
     chain.register(held)
     victim = chain.register(lambda event, data: heard.append(event))
     with threads(lambda: chain.call(1, None)) as errors:
@@ -231,7 +221,7 @@ def test_d3_a_block_removed_by_another_thread_before_its_turn_is_not_called() ->
 def test_synchronize_returns_when_the_walks_of_other_threads_have_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    chain, held = AtomicChain[Any, Any]("chain"), Held()
+    chain, held = AtomicChain[Any, Any]("chain"), HeldThread()
     block = chain.register(held)
     order, ended = [], threading.Event()
 
@@ -260,7 +250,7 @@ def test_synchronize_returns_when_the_walks_of_other_threads_have_ended(
 
 @pytest.mark.parametrize("call", ["call", "call_report", "call_robust", "call_robust_report"])
 def test_synchronize_gives_up_after_its_timeout(call: str) -> None:
-    chain, held = AtomicChain[Any, Any]("chain"), Held()
+    chain, held = AtomicChain[Any, Any]("chain"), HeldThread()
     chain.register(held)
     arguments = (1, 2, None) if "robust" in call else (1, None)
     with threads(lambda: getattr(chain, call)(*arguments)) as errors:
@@ -275,12 +265,12 @@ def test_synchronize_gives_up_after_its_timeout(call: str) -> None:
 
 
 def test_d14_a_timeout_that_is_kept_does_not_hold_what_the_walks_had() -> None:
-    chain, held = AtomicChain[Any, Any]("chain"), Held()
+    chain, held = AtomicChain[Any, Any]("chain"), HeldThread()
     chain.register(held)
     payloads: list[weakref.ref[Any]] = []
 
     def call() -> None:
-        data = Held()
+        data = HeldThread()
         payloads.append(weakref.ref(data))
         chain.call(1, data)
 
@@ -308,7 +298,7 @@ class HeldWalk(threading.Thread):
     def __init__(self, chain: AtomicChain[Any, Any], depth: int, *, at_first_line: bool) -> None:
         super().__init__(daemon=True)
         self.chain, self.depth, self.at_first_line = chain, depth, at_first_line
-        self.held = Held()
+        self.held = HeldThread()
 
     def run(self) -> None:
         if self.at_first_line and not self.depth:
@@ -411,7 +401,11 @@ def test_a_synchronize_that_overlooks_walks_would_be_found(
 
 
 def test_synchronize_ignores_other_chains_and_later_walks() -> None:
-    chain, other, held = AtomicChain[Any, Any]("chain"), AtomicChain[Any, Any]("other"), Held()
+    chain, other, held = (
+        AtomicChain[Any, Any]("chain"),
+        AtomicChain[Any, Any]("other"),
+        HeldThread(),
+    )
     other.register(held)
     with threads(lambda: other.call(1, None)):
         assert held.entered.wait(30)
