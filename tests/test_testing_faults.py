@@ -584,6 +584,7 @@ def test_nothing_fails_after_an_entering_that_was_interrupted(
             with pytest.raises(KeyboardInterrupt):
                 inject_errors(rig.chain, {"event": -errno.EBUSY}).__enter__()
         assert portal.call(rig.call, "event", None) == NOTIFY_DONE
+    assert has_begun or rig.chain._table.wrappers == ()
 
 
 @pytest.mark.parametrize("flavour", SYNC)
